@@ -1,0 +1,150 @@
+"""What models, losses, data sets and the task agree on.
+
+Shape suffixes: B batch, C channels, K classes, H rows, W columns; h and w are a net's own stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE_INDEX = 255
+"""The label of pixels that are neither trained on nor counted; every data set maps its own void to it."""
+
+
+class Batch(NamedTuple):
+    """Samples on their way from the loader to the device.
+
+    Attributes:
+        image: uint8 (B, 3, H, W), RGB.
+        mask: uint8 (B, H, W), class ids and ``IGNORE_INDEX``.
+        names: One file name or identifier per sample.
+        index: int64 (B,), the position of each sample in its data set.
+    """
+
+    image: Tensor
+    mask: Tensor
+    names: list[str]
+    index: Tensor
+
+
+class SegmentationOutput(NamedTuple):
+    """What every model returns, in training and in evaluation alike.
+
+    Attributes:
+        logits: (B, K, h, w) at the net's own stride.
+        auxiliary: Further (B, K, h', w') maps that only the loss looks at; empty without such heads.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+
+    def at_size(self, height: int, width: int) -> SegmentationOutput:
+        """Returns the same maps, resized bilinearly (``align_corners=False``) to ``height`` x ``width``."""
+        return SegmentationOutput(
+            _resize(self.logits, height, width),
+            tuple(_resize(extra, height, width) for extra in self.auxiliary),
+        )
+
+
+def _resize(x_BKhw: Tensor, height: int, width: int) -> Tensor:
+    if x_BKhw.shape[-2:] == (height, width):
+        return x_BKhw
+    return F.interpolate(x_BKhw, size=(height, width), mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """A loss in a form that can be summed over micro-batches and ranks before any ratio is taken.
+
+    The loss of a whole batch is ``finish(sum of the statistics of its parts)``, however it was cut.
+
+    Attributes:
+        statistics: (n,) sums over the samples at hand; differentiable where predictions enter.
+        finish: Maps summed statistics to the scalar loss; 0 with zero gradient where nothing counts.
+    """
+
+    statistics: Tensor
+    finish: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def ratio(cls, total: Tensor, count: Tensor) -> LossTerms:
+        """Returns the terms of ``total / count``, which is 0 where ``count`` is 0."""
+        return cls(torch.stack((total, count.to(total.dtype))), _ratio)
+
+    @classmethod
+    def weighted_sum(cls, parts: Sequence[tuple[float, LossTerms]]) -> LossTerms:
+        """Returns the terms of the sum of ``weight * loss`` over ``parts``."""
+        sizes = [terms.statistics.numel() for _, terms in parts]
+
+        def finish(statistics: Tensor) -> Tensor:
+            pieces = statistics.split(sizes)
+            values = [w * terms.finish(piece) for (w, terms), piece in zip(parts, pieces, strict=True)]
+            return torch.stack(values).sum()
+
+        return cls(torch.cat([terms.statistics for _, terms in parts]), finish)
+
+    @property
+    def value(self) -> Tensor:
+        """The loss of the samples at hand alone."""
+        return self.finish(self.statistics)
+
+
+def _ratio(statistics: Tensor) -> Tensor:
+    total, count = statistics.unbind()
+    return total / torch.where(count > 0, count, torch.ones_like(count))
+
+
+class Loss(Protocol):
+    """A loss over one map of logits at the size of the mask."""
+
+    def __call__(self, logits_BKHW: Tensor, target_BHW: Tensor) -> LossTerms:
+        """Returns the summable terms; ``target_BHW`` is int64 with ``IGNORE_INDEX`` where nothing counts."""
+        ...
+
+    def target_statistics(self, target_BHW: Tensor) -> Tensor | None:
+        """Returns the statistics that the mask alone decides, for losses whose gradient needs no others.
+
+        Accumulation divides by the whole batch's normaliser before the first backward pass. A loss
+        like cross-entropy knows it from the masks: it returns its statistics with 0 where predictions
+        would enter. A loss that can't say (Dice, OHEM) returns None and pays one more forward pass.
+        """
+        ...
+
+
+@runtime_checkable
+class SegmentationModel(Protocol):
+    """A net: single-device code, the same return type in training and evaluation."""
+
+    def __call__(self, image_BCHW: Tensor) -> SegmentationOutput:
+        """Maps normalised images of any size to logits."""
+        ...
+
+
+class SegmentationDataset(Protocol):
+    """A list of (image, mask) pairs with random access.
+
+    Attributes:
+        classes: The names of the classes, in the order of their ids.
+        palette: One (red, green, blue) of 0..255 per class.
+    """
+
+    classes: Sequence[str]
+    palette: Sequence[tuple[int, int, int]]
+
+    def __len__(self) -> int:
+        """Returns the number of pairs."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Returns a uint8 image (3, H, W), RGB, and a uint8 mask (H, W)."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Returns what errors and pictures call the pair: its file name where it has one."""
+        ...
