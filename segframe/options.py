@@ -1,0 +1,115 @@
+"""What the configuration folders offer: groups, their options, and the comments that explain them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PRIMARY = "train"
+"""The name of the file of conf/ that every run starts from."""
+
+DIRS_VARIABLE = "SEGFRAME_CONFIG_DIR"
+"""The environment variable that names further configuration folders."""
+
+
+class ConfigError(ValueError):
+    """A command line or configuration file that can't be run; the message is written for its author."""
+
+
+def shipped_dir() -> Path:
+    """Returns segframe's own conf folder: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / f"{PRIMARY}.yaml").is_file():
+            return folder
+    raise ConfigError(
+        f"segframe's configuration files are missing: neither {package / 'conf'} nor {package.parent / 'conf'} "
+        f"holds {PRIMARY}.yaml; install segframe again"
+    )
+
+
+def config_dirs(extra: Sequence[str] = ()) -> list[Path]:
+    """Returns the folders to look for options in; the first one that has a file wins.
+
+    Args:
+        extra: The user's own folders; those of ``SEGFRAME_CONFIG_DIR`` follow, segframe's own comes last.
+
+    Raises:
+        ConfigError: If a folder does not exist.
+    """
+    named = [(text, "--config-dir") for text in extra]
+    named += [(text, DIRS_VARIABLE) for text in os.environ.get(DIRS_VARIABLE, "").split(os.pathsep) if text]
+    folders = []
+    for text, source in named:
+        folder = Path(text).expanduser().absolute()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{source}={text} is no folder; name one that holds GROUP/OPTION.yaml files, such as model/mine.yaml"
+            )
+        folders.append(folder)
+    return list(dict.fromkeys([*folders, shipped_dir()]))
+
+
+def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Returns the options of every group, sorted; nested groups are named ``outer/inner``."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.parent.relative_to(folder).as_posix()
+            if group != "." and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+                found.setdefault(group, set()).add(file.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}
+
+
+def option_file(folders: Iterable[Path], name: str) -> Path | None:
+    """Returns the file of ``name``, such as ``model/pspnet`` or ``train``, if there is one."""
+    files = (folder / f"{name}.yaml" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
+
+
+def summary(file: Path) -> str:
+    """Returns the first comment line of a configuration file, which says what the option is."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.strip()
+        if text.startswith("#") and not text.startswith("# @"):
+            return text.lstrip("# ")
+        if text and not text.startswith("#"):
+            break
+    return ""
+
+
+def key_comment(file: Path, key: str) -> str:
+    """Returns the comment behind ``key`` (dotted, as nested in the file), or an empty string."""
+    wanted = key.split(".")
+    path: list[tuple[int, str]] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"( *)([\w/-]+):(?:\s|$)", line)
+        if match is None:
+            continue
+        indent = len(match[1])
+        path = [(i, name) for i, name in path if i < indent] + [(indent, match[2])]
+        if [name for _, name in path] == wanted:
+            comment = re.search(r"\s#\s*(.*)$", line)
+            return comment[1].strip() if comment else ""
+    return ""
+
+
+def nearest(wanted: str, names: Iterable[str], cutoff: float = 0.55) -> str | None:
+    """Returns the name that ``wanted`` was most likely meant to be, if any is near.
+
+    Example:
+        >>> nearest("dpp", ["ddp", "fsdp", "single"])
+        'ddp'
+    """
+    scored = [(difflib.SequenceMatcher(None, wanted.lower(), n.lower()).ratio(), n) for n in names]
+    best = max(scored, default=(0.0, ""))
+    return best[1] if best[0] >= cutoff else None
+
+
+def did_you_mean(wanted: str, names: Iterable[str]) -> str:
+    """Returns a ``; did you mean ...?`` to append to a message, or an empty string."""
+    name = nearest(wanted, names)
+    return f"; did you mean `{name}`?" if name else ""
