@@ -135,7 +135,7 @@ def _parameter_groups(
 
 
 def _trainable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """Yields name, parameter and whether it belongs to a normalisation layer or is a vector, such as a bias."""
+    """Yields name, parameter and whether it belongs to a normalisation layer or is a vector."""
     normalisations = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
     of_normalisation = {
         parameter

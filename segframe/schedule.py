@@ -58,7 +58,7 @@ def poly(
     """
 
     def curve(progress: float) -> float:
-        return min_lr_factor + (1 - min_lr_factor) * (1 - progress) ** power
+        return min_lr_factor + (1 - min_lr_factor) * math.pow(1 - progress, power)
 
     return _schedule(optimizer, total_steps, warmup_steps, warmup_factor, curve)
 

@@ -37,7 +37,7 @@ class CrossEntropy(nn.Module):
         ValueError: If ``class_weights`` is still a name, or does not have one number per class.
     """
 
-    weight_K: Tensor | None
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class CrossEntropy(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
-        self.register_buffer("weight_K", weight_tensor(class_weights, num_classes), persistent=False)
+        self.register_buffer("class_weight", weight_tensor(class_weights, num_classes), persistent=False)
 
     def forward(self, logits_BKHW: Tensor, target_BHW: Tensor) -> LossTerms:
         """Returns the terms of the weighted mean over labelled pixels."""
@@ -57,14 +57,14 @@ class CrossEntropy(nn.Module):
         total = F.cross_entropy(
             logits_BKHW.to(dtype),
             target_BHW,
-            weight=None if self.weight_K is None else self.weight_K.to(dtype),
+            weight=None if self.class_weight is None else self.class_weight.to(dtype),
             ignore_index=self.ignore_index,
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        return LossTerms.ratio(total, counted(target_BHW, self.ignore_index, self.weight_K, dtype))
+        return LossTerms.ratio(total, counted(target_BHW, self.ignore_index, self.class_weight, dtype))
 
     def target_statistics(self, target_BHW: Tensor) -> Tensor:
         """Returns (2,): 0 for the predictions' sum, and the sum of weights."""
-        count = counted(target_BHW, self.ignore_index, self.weight_K, summation_dtype())
+        count = counted(target_BHW, self.ignore_index, self.class_weight, summation_dtype())
         return torch.stack((torch.zeros_like(count), count))

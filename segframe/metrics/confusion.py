@@ -111,7 +111,7 @@ def _count(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: i
 def _out_of_range(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> ValueError:
     found = []
     for what, x in (("labels", target), ("predictions", prediction)):
-        wrong = x[(x < 0) | (x >= num_classes)].unique().tolist()
+        wrong = sorted(set(x[(x < 0) | (x >= num_classes)].tolist()))
         if wrong:
             found.append(f"{what} {', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''}")
     return ValueError(
