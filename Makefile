@@ -1,0 +1,39 @@
+# make train | test | lint | bench: each makes .venv first if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help train test lint bench clean
+
+help:
+	@echo "make train   train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
+	@echo "make test    run the tests"
+	@echo "make lint    style, types, import layers"
+	@echo "make bench   timings against a bare loop and torchmetrics, into benchmarks/"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "segframe needs Python >= 3.11 and $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing PyTorch and the rest into $(VENV) (some 5 GB; a few minutes)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: $(READY)
+	$(BIN)/python train.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python scripts/benchmark.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,153 @@
+"""Best and last checkpoints, written at epoch ends, by the clock and when the run is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from segframe.checkpoint_io import MARK
+from segframe.ranges import NonNegative, PositiveInt
+
+FORMAT = 1
+
+
+class Checkpoints(Callback):
+    """Keeps ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt`` in the run's ``checkpoints`` folder.
+
+    A file is complete at every moment: the last one becomes the previous one by a hard link before a
+    finished temporary file takes its place. SIGTERM and a first Ctrl-C end the run after the step at
+    hand, with a checkpoint of it; a second Ctrl-C ends it at once.
+
+    Args:
+        every_minutes: Time between checkpoints within an epoch; None writes none by the clock.
+        every_n_steps: Steps between checkpoints within an epoch; None writes none by the step.
+        monitor: The logged value that decides which is best.
+        mode: Whether the largest or smallest is best.
+    """
+
+    def __init__(
+        self,
+        every_minutes: NonNegative | None = 5,
+        every_n_steps: PositiveInt | None = None,
+        monitor: str = "val/miou",
+        mode: Literal["max", "min"] = "max",
+    ) -> None:
+        self._every_s = None if every_minutes is None else every_minutes * 60
+        self._every_n_steps, self._monitor, self._mode = every_n_steps, monitor, mode
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stop_signal: int | None = None
+        self._mid_epoch = False
+        self._written_at = time.monotonic()
+
+    @staticmethod
+    def folder(trainer: pl.Trainer) -> Path:
+        """Returns where a trainer's checkpoints are."""
+        return Path(trainer.default_root_dir) / "checkpoints"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes over SIGTERM and SIGINT; Lightning gives them back at the end."""
+        self._written_at = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if self._limit_reached(trainer):
+            trainer.should_stop = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Writes the last checkpoint when it is due, and stops where a signal asked for it."""
+        # The last batch's checkpoint waits for the evaluation: a resumed run would leave it out.
+        self._mid_epoch = not trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+        stops = self._limit_reached(trainer)
+        if self._mid_epoch and (stops or self.stop_signal is not None or self._is_due(trainer.global_step)):
+            self._write_last(trainer)
+        if self._mid_epoch and self.stop_signal is not None:
+            raise Interrupted(self.stop_signal)
+        trainer.should_stop = trainer.should_stop or stops
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ends an evaluation that a signal asked to stop; the run goes on from the last checkpoint before it."""
+        if self.stop_signal is not None:
+            raise Interrupted(self.stop_signal)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the best checkpoint if the epoch's evaluation was the best, and the last one."""
+        value = trainer.callback_metrics.get(self._monitor)
+        evaluated = trainer.fit_loop.epoch_loop._should_check_val_epoch()
+        if evaluated and value is not None and self._is_better(float(value)):
+            self.best, self.best_epoch = float(value), trainer.current_epoch
+            trainer.save_checkpoint(self.folder(trainer) / "best.ckpt")
+        # A run that max_steps ended within an epoch keeps the checkpoint that can go on with the epoch.
+        if not self._mid_epoch:
+            self._write_last(trainer)
+        if self.stop_signal is not None:
+            raise Interrupted(self.stop_signal)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Marks the file as segframe's."""
+        checkpoint[MARK] = {"format": FORMAT, "classes": list(getattr(pl_module, "classes", []))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best value so far."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the best value up again."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def _write_last(self, trainer: pl.Trainer) -> None:
+        last, previous = self.folder(trainer) / "last.ckpt", self.folder(trainer) / "previous.ckpt"
+        if trainer.is_global_zero and last.exists():
+            link = last.with_name(".previous.tmp")
+            link.unlink(missing_ok=True)
+            os.link(last, link)
+            os.replace(link, previous)
+        trainer.save_checkpoint(last)
+        self._written_at = time.monotonic()
+
+    @staticmethod
+    def _limit_reached(trainer: pl.Trainer) -> bool:
+        limit: int | None = getattr(trainer, "step_limit", None)
+        return limit is not None and trainer.global_step >= limit
+
+    def _is_due(self, step: int) -> bool:
+        if self._every_n_steps is not None and step % self._every_n_steps == 0:
+            return True
+        return self._every_s is not None and time.monotonic() - self._written_at >= self._every_s
+
+    def _is_better(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        return value > self.best if self._mode == "max" else value < self.best
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.stop_signal is not None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt
+        self.stop_signal = number
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The run was told to stop and has written its last checkpoint."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number

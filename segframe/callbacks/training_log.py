@@ -1,0 +1,115 @@
+"""The rows that a training run logs, and how fast it is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from tqdm import tqdm
+
+from segframe.contracts import Batch
+
+
+class TrainingLog(Callback):
+    """Logs the mean loss over every ``trainer.log_every_n_steps`` steps, and measures the speed.
+
+    The window of the mean goes into checkpoints, so a resumed run logs the very same values.
+    """
+
+    def __init__(self) -> None:
+        self.num_empty_batches = 0
+        self._window_loss: torch.Tensor | None = None
+        self._window_steps = 0
+        self._window_empty: torch.Tensor | None = None
+        self._window_images = 0
+        self._window_started = time.perf_counter()
+        self._busy_s, self._timed_steps, self._timed_images = 0.0, 0, 0
+        self._resumed_at: float | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock; time spent on evaluation and checkpoints at epoch ends does not count."""
+        self._window_started = time.perf_counter()
+        self._window_images = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Adds the step to the window, and logs the window when it is full or the epoch ends."""
+        # float64, so that a window that went through a checkpoint sums to the same value.
+        loss, empty = pl_module.step_loss.double(), pl_module.step_empty
+        self._window_loss = loss if self._window_loss is None else self._window_loss + loss
+        self._window_empty = empty if self._window_empty is None else self._window_empty + empty
+        self._window_steps += 1
+        self._window_images += len(batch.names) * trainer.world_size
+        step = trainer.global_step
+        if step % trainer.log_every_n_steps == 0 or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            self._log(trainer, step)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean seconds per optimizer step, data loading included; the first logged window is warm-up."""
+        return self._busy_s / self._timed_steps if self._timed_steps else None
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Mean training images per second over all ranks."""
+        return self._timed_images / self._busy_s if self._timed_steps else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the window's sums."""
+        return {
+            "loss": None if self._window_loss is None else float(self._window_loss),
+            "empty": 0 if self._window_empty is None else int(self._window_empty),
+            "steps": self._window_steps,
+            "num_empty_batches": self.num_empty_batches,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the window up again."""
+        loss = state_dict["loss"]
+        self._window_loss = None if loss is None else torch.tensor(loss, dtype=torch.float64)
+        self._window_empty = torch.tensor(state_dict["empty"])
+        self._window_steps = state_dict["steps"]
+        self.num_empty_batches = state_dict["num_empty_batches"]
+
+    def _log(self, trainer: pl.Trainer, step: int) -> None:
+        assert self._window_loss is not None
+        assert self._window_empty is not None
+        loss, empty = float(self._window_loss) / self._window_steps, int(self._window_empty)
+        now = time.perf_counter()
+        elapsed = now - self._window_started
+        row = {
+            "epoch": trainer.current_epoch,
+            "train/loss": loss,
+            "train/empty_batches": empty,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "images_per_s": self._window_images / elapsed,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=step)
+        self._count_time(elapsed)
+        self._report_empty(trainer, step, empty)
+        self._window_loss = self._window_empty = None
+        self._window_steps = self._window_images = 0
+        self._window_started = now
+
+    def _count_time(self, elapsed: float) -> None:
+        if self._resumed_at is None:
+            self._resumed_at = elapsed
+            return
+        self._busy_s += elapsed
+        self._timed_steps += self._window_steps
+        self._timed_images += self._window_images
+
+    def _report_empty(self, trainer: pl.Trainer, step: int, empty: int) -> None:
+        if empty and not self.num_empty_batches and trainer.is_global_zero:
+            tqdm.write(
+                f"a batch before step {step} held only ignored pixels: its loss is 0 and it teaches nothing. "
+                "They are counted as train/empty_batches.",
+                file=sys.stderr,
+            )
+        self.num_empty_batches += empty

@@ -1,0 +1,105 @@
+"""What can go wrong while a run is under way, told in a way that helps."""
+
+from __future__ import annotations
+
+import errno
+import re
+import signal
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segframe import runfolder
+from segframe.callbacks.auto_batch import is_out_of_memory
+from segframe.callbacks.checkpoints import Interrupted
+from segframe.contracts import Batch
+from segframe.task import NonFiniteLossError
+
+_PACKAGE = Path(__file__).parent
+
+
+def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str | None:
+    """Returns one message for an error that a user can mend, or None where only a traceback helps.
+
+    Args:
+        error: What ended the run.
+        batch_size: The global batch.
+        parts: Micro-batches that it was cut into.
+        crop: Rows x columns of a training sample.
+    """
+    if is_out_of_memory(error):
+        return (
+            f"out of memory with a batch of {batch_size} in {parts} micro-batch(es) of {crop} crops. The same numbers "
+            f"with less memory: trainer.accumulate_grad_batches={parts * 2} or trainer.auto_batch=true, "
+            "task.activation_checkpointing=true, trainer.precision=bf16-mixed. Other numbers: a smaller "
+            f"data.batch_size or augment.crop_size. ({_first_line(error)})"
+        )
+    if isinstance(error, NonFiniteLossError):
+        return str(error)
+    if isinstance(error, Interrupted):
+        return f"stopped by {error}, with a checkpoint of the last step"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return (
+            f"a loader process died ({_first_line(error)}). Usually it ran out of memory or shared memory (/dev/shm): "
+            "lower data.num_workers; data.num_workers=0 loads in the training process and shows the error itself."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return str(error.strerror or error)
+    if told := _from_worker(error):
+        return told
+    return str(error) if _is_ours(error) else None
+
+
+def exit_code(error: BaseException) -> int:
+    """Returns what the process ends with: 128 + the signal for a run that was told to stop, otherwise 1."""
+    if isinstance(error, Interrupted):
+        return 128 + error.number
+    return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+
+
+def save_state(folder: Path, batch: Batch, step: int, weights: dict[str, torch.Tensor]) -> Path:
+    """Writes the batch and the weights of a step whose loss was not finite; returns the file's path."""
+    path = folder / "checkpoints" / f"nonfinite-step{step}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "step": step,
+        "image": batch.image,
+        "mask": batch.mask,
+        "names": list(batch.names),
+        "state_dict": weights,
+    }
+    torch.save(content, path)
+    return path
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether segframe itself raised the error, so that its message is the whole story."""
+    if not isinstance(error, ValueError | TypeError | OSError | ImportError):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(_PACKAGE)
+
+
+def _from_worker(error: BaseException) -> str | None:
+    """Returns the message of an error that segframe raised in a loader process, freed from its traceback."""
+    text = str(error)
+    if "Original Traceback" not in text:
+        return None
+    files = re.findall(r'File "([^"]+)"', text)
+    message = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
+    return message if files and Path(files[-1]).is_relative_to(_PACKAGE) else None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def record(
+    folder: Path, values: dict[str, Any], speed: dict[str, float | None], status: str, error: BaseException
+) -> None:
+    """Writes how a run ended into results.json and, for an error, its traceback into error.txt."""
+    if status == "failed":
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    runfolder.write_results(folder, values, status, error=f"{type(error).__name__}: {error}", **speed)

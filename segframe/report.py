@@ -1,0 +1,125 @@
+"""What a run shows at its end: the table per class, the pictures, where everything is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from segframe import figures, runfolder
+from segframe.callbacks.checkpoints import Checkpoints
+from segframe.callbacks.ema import Ema
+from segframe.contracts import IGNORE_INDEX, Batch
+from segframe.loggers.panels import PanelLogger, Sample
+from segframe.metrics.scores import iou, summary
+from segframe.metrics.table import per_class_table
+
+if TYPE_CHECKING:
+    from segframe.build import Run
+
+NUM_FIRST, NUM_WORST = 3, 3
+
+
+def finish(run: Run, speed: dict[str, float | None]) -> None:
+    """Closes a trained run: results.json, pictures, panels, and what the user reads last.
+
+    Args:
+        run: A run whose training has ended with an evaluation.
+        speed: Seconds per step, images per second and peak memory.
+    """
+    results = runfolder.write_results(run.folder, run.values, "finished", **speed)
+    matrix = run.task.confusion.compute()
+    samples = collect_samples(run)
+    _draw(run, samples, matrix)
+    for logger in run.trainer.loggers:
+        if isinstance(logger, PanelLogger):
+            logger.log_segmentation(
+                samples, matrix, run.task.classes, run.task.palette, run.trainer.global_step, IGNORE_INDEX
+            )
+    console = Console()
+    console.print(per_class_table(matrix, run.task.classes, run.task.absent))
+    _say_where(console, run, results)
+
+
+def evaluated(run: Run, checkpoint: Path) -> None:
+    """Shows and writes what an evaluation of a checkpoint found."""
+    matrix = run.task.confusion.compute()
+    console = Console()
+    console.print(per_class_table(matrix, run.task.classes, run.task.absent))
+    metrics = {f"val/{key}": value for key, value in summary(matrix, run.task.absent).items()}
+    path = run.folder / f"evaluation-{checkpoint.stem}.json"
+    runfolder.write_json(path, {"checkpoint": str(checkpoint), "metrics": metrics, "matrix": matrix.tolist()})
+    console.print(
+        f"checkpoint {escape(str(checkpoint))}: val/miou {metrics['val/miou']:.4f}, written to {escape(str(path))}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+@torch.no_grad()
+def collect_samples(run: Run) -> list[Sample]:
+    """Returns predictions for the first validation images and for those of the lowest mIoU."""
+    dataset, task = run.data.val, run.task
+    worst = task.worst_images(NUM_WORST)
+    first = [i for i in range(min(NUM_FIRST, len(dataset))) if i not in worst]
+    scores = {index: summary(counts, "drop")["miou"] for index, _, counts in task.per_image}
+    averages = [c for c in run.trainer.callbacks if isinstance(c, Ema)]
+    for average in averages:
+        average.on_validation_start(run.trainer, task)
+    task.net.eval()
+    samples = []
+    for index in (*first, *worst):
+        image, mask = dataset[index]
+        batch = Batch(image[None].to(task.device), mask[None], [dataset.name(index)], torch.tensor([index]))
+        prediction = task.predict(batch)[0].cpu().numpy()
+        samples.append(
+            Sample(
+                name=dataset.name(index),
+                image=image.permute(1, 2, 0).numpy(),
+                truth=mask.numpy(),
+                prediction=prediction,
+                miou=scores.get(index, float("nan")),
+                worst=index in worst,
+            )
+        )
+    for average in averages:
+        average.on_validation_end(run.trainer, task)
+    return samples
+
+
+def _draw(run: Run, samples: list[Sample], matrix: torch.Tensor) -> None:
+    task, folder = run.task, run.folder
+    figures.curves(folder / "metrics.csv", folder / "curves.png")
+    figures.predictions(samples, task.classes, task.palette, folder / "predictions.png", IGNORE_INDEX)
+    figures.confusion(matrix, task.classes, folder / "confusion.png")
+    mean = summary(matrix, task.absent)["miou"]
+    figures.iou(iou(matrix, task.absent).tolist(), task.classes, task.palette, mean, folder / "iou.png")
+
+
+def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
+    best = next((c for c in run.trainer.callbacks if isinstance(c, Checkpoints)), None)
+    lines = []
+    if best is not None and best.best is not None and best.best_epoch is not None:
+        lines.append(f"best val/miou {best.best:.4f} in epoch {best.best_epoch + 1} (checkpoints/best.ckpt)")
+    speed = results["images_per_s"]
+    if isinstance(speed, float):
+        lines.append(f"{speed:.1f} images/s, {results['peak_memory_gib']:.2f} GiB at most")
+    names = (
+        "results.json",
+        "metrics.csv",
+        "curves.png",
+        "predictions.png",
+        "confusion.png",
+        "iou.png",
+        "checkpoints",
+    )
+    lines += [f"wrote {run.folder}/", "  " + "  ".join(names)]
+    lines.append(
+        f"look further: segframe evaluate run={run.folder}   train longer: python train.py resume={run.folder} "
+        f"trainer.max_epochs={2 * max(1, run.trainer.max_epochs or 1)}"
+    )
+    for line in lines:
+        console.print(escape(line), soft_wrap=True, highlight=False)

@@ -1,0 +1,145 @@
+"""The folder of a run: what was asked for, what it ran on, what came out."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PACKAGES = (
+    "segframe",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "segmentation-models-pytorch",
+    "timm",
+    "hydra-core",
+    "numpy",
+    "opencv-python-headless",
+)
+_NOT_HASHED = ("run", "resume", "logger", "callbacks")  # where and how it is told, not what is computed
+
+
+def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Writes the configuration, the words it came from, versions and the state of git.
+
+    Args:
+        folder: The run folder; made if it is missing.
+        values: The resolved configuration.
+        overrides: The command line's words, which ``resume`` composes from.
+
+    Raises:
+        OSError: If the folder can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    write_json(folder / "overrides.json", list(overrides))
+    write_json(folder / "environment.json", {"versions": versions(), "git": git_state(), "command": sys.argv})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def config_hash(values: dict[str, Any]) -> str:
+    """Returns 12 hexadecimal digits that are equal for runs that compute the same."""
+    kept = {key: value for key, value in values.items() if key not in _NOT_HASHED}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            from segframe import __version__
+
+            found[package] = __version__ if package == "segframe" else "absent"
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Returns the commit of the code and whether it was changed since, or None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        answer = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        )
+        return answer.stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_results(folder: Path, values: dict[str, Any], status: str, **more: Any) -> dict[str, Any]:
+    """Writes results.json and returns its content.
+
+    Args:
+        folder: The run folder.
+        values: The resolved configuration.
+        status: ``running``, ``finished``, ``interrupted`` or ``failed``.
+        more: Further entries, such as ``seconds_per_step``.
+    """
+    results = {
+        "status": status,
+        "metrics": final_and_best(folder / "metrics.csv"),
+        "seconds_per_step": None,
+        "images_per_s": None,
+        "peak_memory_gib": None,
+        "config_hash": config_hash(values),
+        "versions": versions(),
+        **more,
+    }
+    write_json(folder / "results.json", results)
+    return results
+
+
+def final_and_best(metrics_csv: Path) -> dict[str, dict[str, float]]:
+    """Returns the last and the best value of every logged ``train/`` and ``val/`` key.
+
+    The best loss or count of empty batches is the smallest; the best of anything else the largest.
+    """
+    if not metrics_csv.exists():
+        return {}
+    with metrics_csv.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for key in rows[0] if rows else ():
+        values = [float(row[key]) for row in rows if row.get(key)]
+        if values and key.startswith(("train/", "val/")):
+            best = min if key.endswith(("loss", "empty_batches")) else max
+            found[key] = {"final": values[-1], "best": best(values)}
+    return found
+
+
+def peak_memory_gib() -> float:
+    """Returns the most memory that this process held: on the GPU where it used one, else resident."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**30
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / 2**20 if sys.platform != "darwin" else kib / 2**30

@@ -1,0 +1,303 @@
+"""The LightningModule: what a training and an evaluation step compute.
+
+Shape suffixes: B batch, C channels, K classes, H rows, W columns; n statistics of a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from segframe import memory
+from segframe.contracts import IGNORE_INDEX, Batch, Loss, LossTerms, SegmentationOutput
+from segframe.inference import Inference
+from segframe.metrics.confusion import ConfusionMatrix
+from segframe.metrics.scores import iou, summary
+from segframe.ranges import NonNegative, NonNegativeInt
+
+Preprocess = Callable[..., Tensor]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss of a step is NaN or infinite; carries the batch that gave it."""
+
+    def __init__(self, message: str, batch: Batch | None, step: int) -> None:
+        super().__init__(message)
+        self.batch = batch
+        self.step = step
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a net on the exact loss of the global batch and scores it by one summed confusion matrix.
+
+    Args:
+        net: The segmentation model; its parameter names are those of the checkpoint, after ``net.``.
+        loss: Maps logits and masks to summable terms.
+        optimizer: Makes the optimizer of a net.
+        scheduler: Makes the learning-rate schedule of (optimizer, total_steps), stepped per step.
+        preprocess: Turns a batch's uint8 images into the net's normalised input.
+        classes: Class names in the order of their ids.
+        palette: One (red, green, blue) per class.
+        seed: With the step and the rank, decides dropout.
+        auxiliary_weight: Weight of every auxiliary head's loss against the main one.
+        channels_last: Whether nets and images are kept in NHWC memory order.
+        compile: Whether the net is compiled.
+        activation_checkpointing: Whether activations are recomputed in the backward pass.
+        absent: What a class that never occurs counts as in means.
+        inference: How whole images are evaluated.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        optimizer: Callable[[nn.Module], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        palette: Sequence[tuple[int, int, int]],
+        inference: Inference,
+        seed: NonNegativeInt = 0,
+        auxiliary_weight: NonNegative = 0.4,
+        channels_last: bool = True,
+        compile: bool = False,  # noqa: A002
+        activation_checkpointing: bool = False,
+        absent: Literal["drop", "zero", "one"] = "drop",
+    ) -> None:
+        super().__init__()
+        self.net, self.loss, self.preprocess, self.inference = net, loss, preprocess, inference
+        self.classes, self.palette = list(classes), list(palette)
+        self.absent: Literal["drop", "zero", "one"] = absent
+        self.confusion = ConfusionMatrix(len(self.classes), ignore_index=IGNORE_INDEX)
+        self.per_image: list[tuple[int, str, Tensor]] = []
+        self.step_loss = torch.zeros(())
+        self.step_empty = torch.zeros((), dtype=torch.int64)
+        self.evaluated_step = -1
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._seed, self._auxiliary_weight = seed, auxiliary_weight
+        self._channels_last, self._compile_net = channels_last, compile
+        self._activation_checkpointing = activation_checkpointing
+        self._configured = False
+        self._validation_statistics: Tensor | None = None
+        self._finish: Callable[[Tensor], Tensor] | None = None
+        self._unchecked: tuple[Tensor, Batch, int] | None = None
+
+    def configure_model(self) -> None:
+        """Applies what changes how the net runs but not what it computes; a second call does nothing."""
+        if self._configured:
+            return
+        self._configured = True
+        if self._activation_checkpointing:
+            memory.checkpoint_activations(self.net)
+        if self._channels_last:
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self._compile_net:
+            self.net.compile()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Makes the optimizer and its schedule over the whole run."""
+        optimizer = self._make_optimizer(self.net)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self._make_scheduler(optimizer, total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Does nothing: ``training_step`` clears gradients itself, before its first micro-batch."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns a scalar whose gradient, averaged over ranks, is that of the global batch's loss.
+
+        All micro-batches but the last run their backward pass here; Lightning runs the last one's.
+        """
+        self._check_previous_loss()
+        trainer = self.trainer
+        step, parts = trainer.global_step, int(getattr(trainer, "num_micro_batches", 1))
+        trainer.optimizers[0].zero_grad()
+        image = self._input(batch, training=True)
+        target = batch.mask.long()
+        self._count_valid(batch.mask)
+        if parts == 1:
+            self._seed_dropout(step, 0)
+            result = self._whole_step(image, target)
+        else:
+            result = self._accumulated_step(image, target, step, parts)
+        self._remember_loss(batch, step)
+        return result
+
+    def _count_valid(self, mask: Tensor) -> None:
+        valid = (mask != IGNORE_INDEX).any().long()
+        self.step_empty = (self._sum_over_ranks(valid) == 0).long()
+
+    def _whole_step(self, image: Tensor, target: Tensor) -> Tensor:
+        terms = self._terms(self.net(image), target)
+        if self._num_ranks == 1:
+            value = terms.value
+            self.step_loss = value.detach()
+            return value
+        total = self._sum_over_ranks(terms.statistics.detach())
+        self.step_loss, slope = _value_and_slope(terms.finish, total)
+        return (terms.statistics * slope).sum() * self._num_ranks
+
+    def _accumulated_step(self, image: Tensor, target: Tensor, step: int, parts: int) -> Tensor:
+        images, targets = image.chunk(parts), target.chunk(parts)
+        prior = self.loss.target_statistics(target)
+        known = self._dry_run(images, targets, step) if prior is None else self._sum_over_ranks(prior)
+        seen: Tensor | None = None
+        slope: Tensor | None = None
+        for part, (x, y) in enumerate(zip(images, targets, strict=True)):
+            self._seed_dropout(step, part)
+            terms = self._terms(self.net(x), y)
+            if slope is None:
+                repeats = terms.statistics.numel() // known.numel()
+                slope = _value_and_slope(terms.finish, known.repeat(repeats))[1]
+            statistics = terms.statistics.detach()
+            seen = statistics if seen is None else seen + statistics
+            surrogate = (terms.statistics * slope).sum() * self._num_ranks
+            if part < parts - 1:
+                with self._no_sync():
+                    self.trainer.precision_plugin.pre_backward(surrogate, self).backward()  # type: ignore[no-untyped-call]
+        assert seen is not None
+        self.step_loss = terms.finish(self._sum_over_ranks(seen))
+        return surrogate
+
+    @torch.no_grad()
+    def _dry_run(self, images: Sequence[Tensor], targets: Sequence[Tensor], step: int) -> Tensor:
+        """Returns the statistics of all micro-batches, for losses that no mask alone normalises."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.net.buffers()]
+        total = None
+        for part, (x, y) in enumerate(zip(images, targets, strict=True)):
+            self._seed_dropout(step, part)
+            statistics = self._terms(self.net(x), y).statistics
+            total = statistics if total is None else total + statistics
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        assert total is not None
+        return self._sum_over_ranks(total)
+
+    def _terms(self, output: SegmentationOutput, target: Tensor) -> LossTerms:
+        maps = output.at_size(*target.shape[-2:])
+        main = self.loss(_full_precision(maps.logits), target)
+        if not maps.auxiliary or self._auxiliary_weight == 0:
+            return main
+        extra = [(self._auxiliary_weight, self.loss(_full_precision(a), target)) for a in maps.auxiliary]
+        return LossTerms.weighted_sum([(1.0, main), *extra])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts the predictions of whole images into the confusion matrix and the loss statistics."""
+        scores = self.inference(self.net, self._input(batch, training=False))
+        terms = self.loss(scores, batch.mask.long())
+        self._finish = terms.finish
+        statistics = terms.statistics.detach().double()
+        if self._validation_statistics is not None:
+            statistics = statistics + self._validation_statistics
+        self._validation_statistics = statistics
+        prediction = scores.argmax(1)
+        for row, name in enumerate(batch.names):
+            before = self.confusion.matrix
+            self.confusion.update(prediction[row], batch.mask[row])
+            self.per_image.append((int(batch.index[row]), name, (self.confusion.matrix - before).cpu()))
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Returns the predicted class ids (B, H, W) of whole images."""
+        return self.inference(self.net, self._input(batch, training=False)).argmax(1)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the counts of the last evaluation."""
+        self.confusion.reset()
+        self.per_image.clear()
+        self._validation_statistics = None
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores of all ranks' images together."""
+        matrix = self.confusion.compute()
+        values = {f"val/{name}": value for name, value in summary(matrix, self.absent).items()}
+        per_class = iou(matrix, self.absent).tolist()
+        values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
+        if self._validation_statistics is not None and self._finish is not None:
+            total = self._sum_over_ranks(self._validation_statistics)
+            values["val/loss"] = float(self._finish(total.to(torch.float64)))
+        self.evaluated_step = self.trainer.global_step
+        # Not self.log: it would average over ranks what has been summed over them already, and count steps from 0.
+        self.trainer.callback_metrics.update({k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()})
+        logged = {"epoch": self.current_epoch} | {k: v for k, v in values.items() if not math.isnan(v)}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(logged, step=self.evaluated_step)
+
+    def worst_images(self, count: int) -> list[int]:
+        """Returns the positions of this rank's validation images of the lowest mean IoU, worst first."""
+        scored = [(summary(counts, "drop")["miou"], index) for index, _, counts in self.per_image]
+        return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
+
+    def on_train_end(self) -> None:
+        """Checks the last step's loss too."""
+        self._check_previous_loss()
+
+    def _input(self, batch: Batch, training: bool) -> Tensor:
+        dtype = next(self.net.parameters()).dtype
+        image = self.preprocess(batch, epoch=self.current_epoch if training else None, dtype=dtype)
+        return image.contiguous(memory_format=torch.channels_last) if self._channels_last else image
+
+    def _seed_dropout(self, step: int, part: int) -> None:
+        """Makes randomness inside the net a pure function of (seed, step, micro-batch, rank)."""
+        value = hash((self._seed, step, part, self.global_rank)) & (2**63 - 1)
+        torch.default_generator.manual_seed(value)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(value)
+
+    def _remember_loss(self, batch: Batch, step: int) -> None:
+        """Checks a loss on the CPU at once, and on a device one step later so that no step waits."""
+        self._unchecked = (self.step_loss, batch, step)
+        if self.device.type == "cpu":
+            self._check_previous_loss()
+
+    def _check_previous_loss(self) -> None:
+        if self._unchecked is None:
+            return
+        (loss, batch, step), self._unchecked = self._unchecked, None
+        if math.isfinite(value := loss.item()):
+            return
+        raise NonFiniteLossError(
+            f"the loss of step {step} is {value}; its batch: {', '.join(batch.names)}. Lower the learning rate "
+            "(optimizer.lr), clip gradients (trainer.gradient_clip_val=1), or train in "
+            "trainer.precision=32-true where it was lower.",
+            batch,
+            step,
+        )
+
+    @property
+    def _num_ranks(self) -> int:
+        return int(self.trainer.world_size)
+
+    def _sum_over_ranks(self, value: Tensor) -> Tensor:
+        if self._num_ranks == 1:
+            return value
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+    def _no_sync(self) -> AbstractContextManager[Any]:
+        model = self.trainer.strategy.model
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+def _value_and_slope(finish: Callable[[Tensor], Tensor], statistics: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a loss and its derivative by each of the summed statistics."""
+    with torch.enable_grad():
+        leaf = statistics.detach().requires_grad_()
+        value = finish(leaf)
+        (slope,) = torch.autograd.grad(value, leaf)
+    return value.detach(), slope
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
