@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 
-def count_classes(
-    masks: Iterable[Tensor], num_classes: int, ignore_index: int
-) -> tuple[list[int], list[int]]:
+def count_classes(masks: Iterable[Tensor], num_classes: int, ignore_index: int) -> tuple[list[int], list[int]]:
     """Counts what ``median_frequency_weights`` needs, one mask at a time.
 
     Args:
@@ -84,8 +82,7 @@ def weight_tensor(class_weights: str | Sequence[float] | None, num_classes: int)
         )
     if len(class_weights) != num_classes:
         raise ValueError(
-            f"class_weights has {len(class_weights)} numbers for num_classes={num_classes}; "
-            "give one per class."
+            f"class_weights has {len(class_weights)} numbers for num_classes={num_classes}; give one per class."
         )
     if min(class_weights) < 0 or max(class_weights) <= 0:
         raise ValueError(f"class_weights={list(class_weights)} must be >= 0, and one of them above 0.")

@@ -29,9 +29,7 @@ class ConfusionMatrix(torchmetrics.Metric):
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.add_state(
-            "matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum"
-        )
+        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction_BHW: Tensor, target_BHW: Tensor) -> None:
         """Adds the pixels of a batch.
