@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,10 @@ def read_weights_file(path: Path) -> Any:
     if damage := _damage(path):
         raise CheckpointError(f"{path} is damaged: {damage}.{_offer(path)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What the unpickler merely warns of, such as another pickle protocol, either loads or is refused below.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
