@@ -48,7 +48,7 @@ class LovaszSoftmax(nn.Module):
     def _image(self, probability_KHW: Tensor, target_HW: Tensor) -> Tensor:
         valid_HW = target_HW != self.ignore_index
         target_N = target_HW[valid_HW]
-        present_P = target_N.unique()  # type: ignore[no-untyped-call]
+        present_P: Tensor = target_N.unique()  # type: ignore[no-untyped-call]
         truth_PN = target_N == present_P.unsqueeze(1)
         # An ignored image keeps its place in the graph, with a gradient of zeros.
         probability_PN = probability_KHW[:, valid_HW][present_P]
