@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from segframe.options import PRIMARY, ConfigError, config_dirs
+from segframe import schema
+from segframe.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups
+from segframe.overrides import parse
+from segframe.recipe import Recipe, joined, load, primary_config, quoted, squeezed
+from segframe.rerun import run_overrides
+from segframe.signatures import read_signature
+from segframe.unknown import Groups, unknown_key
 
-__all__ = ["ConfigError", "compose", "resolved"]
+__all__ = ["ConfigError", "compose", "compose_resume", "resolved", "run_overrides"]
 
 RUN_DIR_VARIABLE = "SEGFRAME_RUN_DIR"
+"""Names the run folder for every process of a run: the clock would give each rank another one."""
 
 
 def compose(overrides: Sequence[str], config_name: str = PRIMARY) -> DictConfig:
-    """Returns the configuration that the words of a command line describe."""
-    folders = config_dirs()
-    with initialize_config_dir(config_dir=str(folders[0]), version_base="1.3"):
-        config = hydra_compose(config_name, list(overrides), return_hydra_config=True)
-    choices = OmegaConf.to_container(config.hydra.runtime.choices)
-    with open_dict(config):
-        del config["hydra"]
-    assert isinstance(choices, dict)
-    _freeze_run_dir(config, {str(group): str(option) for group, option in choices.items()})
-    return config
+    """Returns the checked configuration that the words of a command line describe.
+
+    Of a key or group that is given twice the last one counts. The run folder's name is decided here;
+    other interpolations stay.
+
+    Args:
+        overrides: ``KEY=VALUE``, ``GROUP=OPTION``, and ``--config-dir=DIR`` for folders of own options.
+        config_name: The file of conf/ to start from.
+
+    Raises:
+        ConfigError: If any of it is not right; the message lists everything that is not.
+    """
+    return _compose(overrides, config_name, os.environ.get(RUN_DIR_VARIABLE))
+
+
+def compose_resume(run: str | Path, overrides: Sequence[str], for_training: bool = True) -> DictConfig:
+    """Returns the configuration of an earlier run, with ``overrides`` over what it was started with.
+
+    Args:
+        run: The run folder.
+        overrides: Words that replace or join those of the run.
+        for_training: Whether the run goes on (``resume`` names the folder) or is only looked at.
+
+    Raises:
+        ConfigError: If ``run`` is no run folder, or the configuration is not right.
+    """
+    words = [*run_overrides(run, overrides), *([f"resume={quoted(str(run))}"] if for_training else [])]
+    return _compose(words, PRIMARY, str(run))
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -38,10 +68,120 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _freeze_run_dir(config: DictConfig, choices: dict[str, str]) -> None:
-    """Names the run folder once: the clock and the chosen options stand in no later composition."""
-    started = time.localtime()
+def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> DictConfig:
+    flag = "--config-dir="
+    folders = config_dirs([word.removeprefix(flag) for word in words if word.startswith(flag)])
+    offered = groups(folders)
+    parsed, refused = parse([word for word in words if not word.startswith(flag)], offered)
+    recipe = Recipe(folders, offered, config_name, primary_config(folders, config_name))
+    options = [o for o in parsed if o.key_or_group in offered and not isinstance(o.value(), dict)]
+    problems = [*refused.values()]
+    config = load(recipe, options, problems)
+    # What a refused option would have brought is unknown, so words below it are not judged.
+    judged = [o for o in parsed if o not in options and o.key_or_group.split(".")[0] not in refused]
+    for override in judged:
+        problems += _apply(config, override, offered)
+    _freeze(config, recipe, run_dir)
+    problems += _unread(config, recipe)
+    values = _plain(config, "", problems, recipe)
+    problems += schema.violations(values)
+    if problems:
+        raise ConfigError(joined(problems))
+    return config
+
+
+def _apply(config: DictConfig, override: Override, offered: Groups) -> list[str]:
+    """Sets one key; returns what is wrong with it."""
+    key, value, word = override.key_or_group, override.value(), override.input_line
+    present = _lookup(config, key)
+    if isinstance(present, DictConfig) and not override.is_delete() and not isinstance(value, dict | None):
+        names = ", ".join(f"{key}.{name}" for name in _names(present))
+        return [f"{word}: {key} is a section; set one of its keys: {names}"]
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+    except (HydraException, OmegaConfBaseException) as error:
+        if override.is_add() and present is not None:
+            return [f"{word}: {key} is there already; write it without +"]
+        if present is None:
+            return [unknown_key(key, config, offered, _is_taken(config, key))]
+        return [f"{word}: {squeezed(error)}"]
+    return []
+
+
+def _names(section: DictConfig) -> list[str]:
+    return [str(key) for key in section if not str(key).startswith("_")]
+
+
+def _lookup(config: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return None
+
+
+def _is_taken(config: DictConfig, key: str) -> bool:
+    """Whether the constructor that ``key`` is meant for has such an argument."""
+    parent, _, leaf = key.rpartition(".")
+    section = _lookup(config, parent) if parent else None
+    if not isinstance(section, DictConfig) or not isinstance(section.get("_target_"), str):
+        return False
+    try:
+        signature = read_signature(section["_target_"])
+    except LookupError:
+        return False
+    return signature is not None and leaf in signature.parameters
+
+
+def _unread(config: DictConfig, recipe: Recipe) -> Iterator[str]:
+    """Yields a message for every key at the root that neither code nor another key reads."""
+    known = [*(str(k) for k in recipe.primary), *(group.split("/")[0] for group in recipe.offered)]
+    text = OmegaConf.to_yaml(config)
+    for key in map(str, config):
+        if key not in known and not re.search(r"\$\{" + re.escape(key) + r"[.}]", text):
+            yield f"{key}: nothing reads such a key{did_you_mean(key, known)}"
+
+
+def _freeze(config: DictConfig, recipe: Recipe, run_dir: str | None) -> None:
+    """Names the run folder once: a later composition has another clock and other options."""
+    started, choices = time.localtime(), recipe.choices
     OmegaConf.register_new_resolver("now", lambda form: time.strftime(form, started), replace=True)
     OmegaConf.register_new_resolver("hydra_choice", lambda group: choices.get(group, "none"), replace=True)
-    forced = os.environ.get(RUN_DIR_VARIABLE)
-    config.run.dir = forced or config.run.dir
+    section = config.get("run")
+    if isinstance(section, DictConfig):
+        if run_dir is not None:
+            section.dir = run_dir
+        for key in section:
+            # What can't be resolved stays, to be reported with everything else.
+            with suppress(OmegaConfBaseException):
+                section[key] = section[key]
+
+
+def _plain(node: DictConfig | ListConfig, path: str, problems: list[str], recipe: Recipe) -> Any:
+    """Returns plain values, ``schema.ABSENT`` for those that join ``problems``."""
+    keys = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
+    values: dict[Any, Any] = {}
+    for key in keys:
+        where = f"{path}.{key}" if path else str(key)
+        values[key] = schema.ABSENT
+        if OmegaConf.is_missing(node, key):
+            problems.append(_needed(where, recipe))
+            continue
+        try:
+            value = node[key]
+        except InterpolationToMissingValueError:
+            continue
+        except OmegaConfBaseException as error:
+            problems.append(_unresolved(where, node._get_node(key), error))
+            continue
+        is_section = isinstance(value, DictConfig | ListConfig)
+        values[key] = _plain(value, where, problems, recipe) if is_section else value
+    return values if isinstance(node, DictConfig) else list(values.values())
+
+
+def _needed(key: str, recipe: Recipe) -> str:
+    comment = recipe.comment(key)
+    return f"{key} is needed{f' ({comment})' if comment else ''}; add {key}=VALUE"
+
+
+def _unresolved(key: str, node: Any, error: OmegaConfBaseException) -> str:
+    return f"{key}: {node._value() if node is not None else ''} can't be resolved: {squeezed(error)}"

@@ -26,8 +26,8 @@ def shipped_dir() -> Path:
         if (folder / f"{PRIMARY}.yaml").is_file():
             return folder
     raise ConfigError(
-        f"segframe's configuration files are missing: neither {package / 'conf'} nor {package.parent / 'conf'} "
-        f"holds {PRIMARY}.yaml; install segframe again"
+        f"segframe's configuration files are missing: neither {package / 'conf'} nor "
+        f"{package.parent / 'conf'} holds {PRIMARY}.yaml; install segframe again"
     )
 
 
@@ -47,7 +47,8 @@ def config_dirs(extra: Sequence[str] = ()) -> list[Path]:
         folder = Path(text).expanduser().absolute()
         if not folder.is_dir():
             raise ConfigError(
-                f"{source}={text} is no folder; name one that holds GROUP/OPTION.yaml files, such as model/mine.yaml"
+                f"{source}={text} is no folder; name one that holds GROUP/OPTION.yaml files, "
+                "such as model/mine.yaml"
             )
         folders.append(folder)
     return list(dict.fromkeys([*folders, shipped_dir()]))
@@ -104,9 +105,13 @@ def nearest(wanted: str, names: Iterable[str], cutoff: float = 0.55) -> str | No
         >>> nearest("dpp", ["ddp", "fsdp", "single"])
         'ddp'
     """
-    scored = [(difflib.SequenceMatcher(None, wanted.lower(), n.lower()).ratio(), n) for n in names]
-    best = max(scored, default=(0.0, ""))
-    return best[1] if best[0] >= cutoff else None
+    scored = [(_likeness(wanted.lower(), n.lower()), _likeness(wanted, n), n) for n in names]
+    best = max(scored, default=(0.0, 0.0, ""))
+    return best[-1] if best[0] >= cutoff else None
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def did_you_mean(wanted: str, names: Iterable[str]) -> str:

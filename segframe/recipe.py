@@ -1,0 +1,154 @@
+"""Which files of conf/ a command line picks, and the configuration that Hydra makes of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from hydra.version import setbase
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from segframe.options import ConfigError, key_comment, option_file
+from segframe.unknown import Groups, unknown_option
+
+
+@dataclass
+class Recipe:
+    """Where a configuration comes from.
+
+    Attributes:
+        folders: The configuration folders, first come first served.
+        offered: The options of every group.
+        name: The file that everything starts from.
+        primary: What that file holds.
+        choices: The option of every group that the composition took.
+    """
+
+    folders: list[Path]
+    offered: Groups
+    name: str
+    primary: DictConfig
+    choices: dict[str, str] = field(default_factory=dict)
+
+    def comment(self, key: str) -> str:
+        """Returns the comment behind a key in the file that it was taken from, or an empty string."""
+        group, _, rest = key.partition(".")
+        names = [self.choices.get(group, ""), *self.offered.get(group, ())]
+        places = [(self.name, key), *((f"{group}/{option}", rest) for option in names)]
+        files = ((option_file(self.folders, name), inner) for name, inner in places)
+        comments = (key_comment(file, inner) for file, inner in files if file)
+        return next((comment for comment in comments if comment), "")
+
+
+def primary_config(folders: Sequence[Path], name: str) -> DictConfig:
+    """Returns what the file ``name`` holds by itself.
+
+    Raises:
+        ConfigError: If no folder has it, or it is no valid YAML.
+    """
+    file = option_file(folders, name)
+    if file is None:
+        raise ConfigError(f"there is no {name}.yaml in {' or '.join(map(str, folders))}")
+    try:
+        loaded = OmegaConf.load(file)
+    except YAMLError as error:
+        raise ConfigError(f"{file} is no valid YAML: {squeezed(error)}") from error
+    assert isinstance(loaded, DictConfig)
+    return loaded
+
+
+def load(recipe: Recipe, options: Sequence[Override], problems: list[str]) -> DictConfig:
+    """Returns the chosen files as one configuration, before any word that sets a single key.
+
+    Args:
+        recipe: Where to look; gets ``choices``.
+        options: The words that choose options.
+        problems: What is wrong already; grows by what is wrong with a word.
+
+    Raises:
+        ConfigError: If the files don't compose.
+    """
+    words = _option_words(recipe, options, problems)
+    try:
+        config = _loader(recipe.folders).load_configuration(recipe.name, words, RunMode.RUN, from_shell=False)
+    except MissingConfigException as error:
+        raise ConfigError(joined([*problems, _missing_option(error, recipe.offered)])) from error
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(joined([*problems, squeezed(error.__cause__ or error)])) from error
+    recipe.choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def _loader(folders: Sequence[Path]) -> ConfigLoaderImpl:
+    # Hydra's compose() reads the primary file before it knows a second folder, and a user's folder comes first.
+    setbase("1.3")
+    Plugins.instance()
+    search = ConfigSearchPathImpl()
+    search.append("hydra", "pkg://hydra.conf")
+    for folder in folders:
+        search.append("main", f"file://{folder}")
+    search.append("schema", "structured://")
+    return ConfigLoaderImpl(search)
+
+
+def _option_words(recipe: Recipe, options: Sequence[Override], problems: list[str]) -> list[str]:
+    optional, required = _default_groups(recipe.primary)
+    words = []
+    for override in options:
+        group, value = override.key_or_group, override.value()
+        if value is None:
+            if group not in optional:
+                names = ", ".join(recipe.offered[group])
+                problems.append(f"{group}=null: one of its options is needed: {names}")
+            continue
+        # A group's sign follows from whether it has a default, so both ways of writing it work.
+        sign = "" if group in optional | required else "+"
+        chosen = ",".join(quoted(str(v)) for v in (value if isinstance(value, list) else [value]))
+        package = f"@{override.package}" if override.package else ""
+        words.append(f"{sign}{group}{package}=" + (f"[{chosen}]" if isinstance(value, list) else chosen))
+    return words
+
+
+def _default_groups(primary: DictConfig) -> tuple[set[str], set[str]]:
+    """Returns the groups of a defaults list: the optional ones, then the others."""
+    entries = [entry for entry in primary.get("defaults", ()) if isinstance(entry, DictConfig)]
+    names = [str(key) for entry in entries for key in entry]
+    optional = {name.split()[-1] for name in names if name.startswith("optional ")}
+    return optional, {name.split()[-1].lstrip("/") for name in names} - optional
+
+
+def _missing_option(error: MissingConfigException, offered: Groups) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    origin = re.match(r"In '([^']+)'", str(error))
+    where = f"{origin[1]}.yaml: " if origin else ""
+    return where + unknown_option(group, option, offered)
+
+
+def squeezed(error: BaseException) -> str:
+    """Returns a library's error in one line."""
+    return " ".join(str(error).partition("\n    full_key")[0].split())
+
+
+def quoted(text: str) -> str:
+    """Returns ``text`` as Hydra's grammar reads it back, whatever is in it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def joined(problems: Sequence[str]) -> str:
+    """Returns one message for all problems."""
+    distinct = list(dict.fromkeys(problems))
+    if len(distinct) == 1:
+        return distinct[0]
+    return f"{len(distinct)} problems:" + "".join(f"\n  - {problem}" for problem in distinct)

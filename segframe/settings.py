@@ -1,0 +1,35 @@
+"""The keys of a configuration that belong to no constructor: who runs, from where and into which folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from segframe.ranges import NonNegativeInt
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The plain keys at the root of a configuration.
+
+    Attributes:
+        seed: Decides initial weights, order and augmentation.
+        resume: The run folder that goes on where it was stopped.
+        init_from: A checkpoint or run folder whose fitting weights are loaded.
+    """
+
+    seed: NonNegativeInt
+    resume: str | None
+    init_from: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The section ``run``.
+
+    Attributes:
+        dir: The folder that holds everything the run writes.
+        name: A label for loggers; None takes the folder's name.
+    """
+
+    dir: str
+    name: str | None
