@@ -1,0 +1,64 @@
+"""What a logger that can show pictures is given at the end of a run.
+
+Shape suffixes: H rows, W columns, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """One validation image and what the net made of it.
+
+    Attributes:
+        name: The file name.
+        image: uint8 (H, W, 3), RGB.
+        truth: Class ids and the ignored label (H, W).
+        prediction: Class ids (H, W).
+        miou: Mean IoU of this image; NaN where it has no counted pixel.
+        worst: Whether it is shown for its low score.
+    """
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    truth: npt.NDArray[Any]
+    prediction: npt.NDArray[Any]
+    miou: float
+    worst: bool = False
+
+    @property
+    def caption(self) -> str:
+        """The name with the score, and whether it is one of the worst."""
+        return f"{self.name}   mIoU {self.miou:.3f}{'   worst' if self.worst else ''}"
+
+
+@runtime_checkable
+class PanelLogger(Protocol):
+    """A logger that shows predictions and the confusion matrix."""
+
+    def log_segmentation(
+        self,
+        samples: Sequence[Sample],
+        matrix: npt.ArrayLike | Tensor,
+        classes: Sequence[str],
+        palette: Sequence[tuple[int, int, int]],
+        step: int,
+        ignore_index: int,
+    ) -> None:
+        """Shows samples and a confusion matrix.
+
+        Args:
+            samples: Images with their predictions.
+            matrix: Pixel counts (K, K); rows are the truth, columns the prediction.
+            classes: Class names in the order of their ids.
+            palette: One (red, green, blue) of 0..255 per class.
+            step: Optimizer steps so far.
+            ignore_index: The label of pixels that don't count.
+        """
+        ...
