@@ -19,6 +19,9 @@ class ConfusionMatrix(torchmetrics.Metric):
     Args:
         num_classes: Number of classes K.
         ignore_index: Label of pixels that are not counted.
+
+    Raises:
+        ValueError: If ``num_classes`` < 1.
     """
 
     is_differentiable = False
@@ -26,6 +29,8 @@ class ConfusionMatrix(torchmetrics.Metric):
     matrix: Tensor
 
     def __init__(self, num_classes: int, ignore_index: int) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1; check dataset.num_classes.")
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
