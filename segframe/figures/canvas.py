@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 DPI = 160
-INK, MUTED, RULE = "#1a1a1a", "#8a8a8a", "#d8d8d8"
+INK, MUTED, RULE = "#1a1a1a", "#757575", "#d8d8d8"
 _MAX_NAME = 30
 _POINTS = 72
 

@@ -48,14 +48,14 @@ def confusion_figure(matrix: npt.ArrayLike | Tensor, classes: Sequence[str]) -> 
     total = counts_KK.sum(1, keepdims=True)
     share = np.divide(counts_KK, total, out=np.full_like(counts_KK, np.nan), where=total > 0)
     cell, size = (0.40, 9.0) if count <= _MAX_NUMBERED else (0.125, 6.5)
-    names = [canvas.short(name) for name in classes]
-    label = canvas.text_width([f"{name} (absent)" for name in names], size) + 0.1
+    columns = [canvas.short(name) for name in classes]
+    rows = [f"{name} (absent)" if gone else name for name, gone in zip(columns, total[:, 0] == 0, strict=True)]
     side = max(count * cell, 2.2)
-    left, bottom = 0.4 + label, 0.4 + label
-    figure = canvas.new_figure(left + side + 1.0, bottom + side + 0.75)
+    left, bottom = (0.42 + canvas.text_width(names, size) for names in (rows, columns))
+    figure = canvas.new_figure(left + side + 1.0, bottom + side + 0.45)
     axes = canvas.add_axes(figure, left, bottom, side, side)
     image = _draw_cells(axes, share)
-    _name_axes(axes, names, share, size)
+    _name_axes(axes, rows, columns, share, size)
     if count <= _MAX_NUMBERED:
         _write_numbers(axes, share, min(8.0, size))
     title = "Where the pixels of each true class went"
@@ -83,11 +83,10 @@ def _draw_cells(axes: Axes, share: npt.NDArray[np.float64]) -> Any:
     return image
 
 
-def _name_axes(axes: Axes, names: list[str], share: npt.NDArray[np.float64], size: float) -> None:
+def _name_axes(axes: Axes, rows: list[str], columns: list[str], share: npt.NDArray[np.float64], size: float) -> None:
     absent = np.isnan(share[:, 0])
-    places = range(len(names))
-    rows = [f"{name} (absent)" if gone else name for name, gone in zip(names, absent, strict=True)]
-    axes.set_xticks(places, names, rotation=90, fontsize=size, parse_math=False)
+    places = range(len(rows))
+    axes.set_xticks(places, columns, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(places, rows, fontsize=size, parse_math=False)
     axes.tick_params(length=0, pad=3)
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):

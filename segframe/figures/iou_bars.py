@@ -54,7 +54,7 @@ def iou_figure(
     names = [canvas.short(name) for name in classes]
     label = canvas.text_width(names, size) + 0.2
     height = per_column * bar
-    figure = canvas.new_figure(num_columns * (label + length + 0.5), height + 1.1)
+    figure = canvas.new_figure(num_columns * (label + length + 0.5), height + 0.9)
     for column in range(num_columns):
         ids = range(column * per_column, min(count, (column + 1) * per_column))
         left = label + column * (label + length + 0.5)

@@ -84,7 +84,8 @@ def predictions_figure(
             left = _MARGIN + column * (cell + _GAP) + (cell - w) / 2
             axes = canvas.add_axes(figure, left, top, w, h)
             axes.imshow(picture, interpolation="nearest" if column else "auto", aspect="auto")
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color=canvas.MUTED, linewidth=0.5)
     legend.draw(figure, top - 0.25)
     return figure
 

@@ -18,7 +18,7 @@ Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 _TRAIN, _VAL, _SECOND, _RATE = "#3b6fb6", "#c8502d", "#2f8f6b", "#6b5b95"
 _MAX_POINTS = 2000
-_MAX_EPOCH_TICKS = 8
+_MAX_EPOCH_TICKS = 12
 _LOG_RATIO = 30
 
 
@@ -149,9 +149,11 @@ def _epoch_axis(axes: Axes, rows: Sequence[dict[str, str]]) -> None:
     ends = {int(row["epoch"]) + 1: float(row["step"]) for row in rows if row.get("epoch")}
     if not ends:
         return
-    epochs = sorted(ends)
-    every = -(-len(epochs) // _MAX_EPOCH_TICKS)
-    shown = epochs[::-1][::every]
+    left, right = axes.get_xlim()
+    shown: list[int] = []
+    for epoch in sorted(ends, reverse=True):
+        if not shown or ends[shown[-1]] - ends[epoch] >= (right - left) / _MAX_EPOCH_TICKS:
+            shown.append(epoch)
     top = axes.secondary_xaxis("top")
     top.set_xticks([ends[epoch] for epoch in shown], [str(epoch) for epoch in shown], fontsize=9)
     top.set_xlabel("end of epoch", fontsize=10)

@@ -5,6 +5,7 @@ Shape suffixes: H rows, W columns, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -35,7 +36,8 @@ class Sample(NamedTuple):
     @property
     def caption(self) -> str:
         """The name with the score, and whether it is one of the worst."""
-        return f"{self.name}   mIoU {self.miou:.3f}{'   worst' if self.worst else ''}"
+        score = "no labelled pixel" if math.isnan(self.miou) else f"mIoU {self.miou:.3f}"
+        return f"{self.name}   {score}{'   worst' if self.worst else ''}"
 
 
 @runtime_checkable
