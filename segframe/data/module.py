@@ -1,0 +1,158 @@
+"""The loaders of a run: exact position after a resume, the same batches whatever the ranks and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from segframe.contracts import Batch, SegmentationDataset
+from segframe.data.augment import Augment
+from segframe.data.sampler import EvalBatchSampler, TrainBatchSampler
+from segframe.data.samples import EvalSamples, Sample, TrainSamples, collate_eval, collate_train, set_up_worker
+from segframe.ranges import NonNegativeInt, PositiveInt
+
+Position = tuple[int, int]
+"""(epoch, batch of the epoch), both from 0."""
+
+
+class TrainLoader(DataLoader[Sample]):
+    """A DataLoader that asks where it stands each time a pass begins."""
+
+    def __init__(self, *args: Any, sampler: TrainBatchSampler, position: Callable[[], Position], **kwargs: Any) -> None:
+        self._train_sampler, self._position = sampler, position
+        super().__init__(*args, batch_sampler=sampler, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Begins a pass at the trainer's position."""
+        self._train_sampler.set_position(*self._position())
+        return super().__iter__()
+
+
+class DataModule(pl.LightningDataModule):
+    """Loads batches of augmented training samples and of whole evaluation images.
+
+    A batch is decided by (seed, epoch, position), so a resumed run reads exactly the samples that the
+    stopped one would have read next, without reading what came before.
+
+    Args:
+        train: The training set.
+        val: The set that is evaluated.
+        augment: Applied to every training sample.
+        batch_size: Samples per optimizer step, over all ranks.
+        val_batch_size: Images per evaluation batch and rank; more than 1 needs images of one size.
+        num_workers: Processes per rank that load training samples, and as many that load evaluation
+            images; 0 loads in the training process.
+        seed: Decides the order of the samples.
+        pin_memory: Whether batches are put into page-locked memory; None does so for CUDA devices.
+        overfit: Trains and evaluates on the first so many training samples only; 0 uses all.
+
+    Raises:
+        ValueError: If ``overfit`` asks for more samples than there are.
+    """
+
+    def __init__(
+        self,
+        train: SegmentationDataset,
+        val: SegmentationDataset,
+        augment: Augment,
+        batch_size: PositiveInt = 8,
+        val_batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 2,
+        seed: NonNegativeInt = 0,
+        pin_memory: bool | None = None,
+        overfit: NonNegativeInt = 0,
+    ) -> None:
+        super().__init__()
+        if overfit > len(train):
+            raise ValueError(f"data.overfit={overfit} but the training set has {len(train)} samples; lower it.")
+        self.train, self.val = train, train if overfit else val
+        self.augment, self.seed = augment, seed
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.num_train, self.num_val = overfit or len(train), overfit or len(val)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Returns the loader of this rank's parts of the training batches."""
+        rank, world_size = self._rank_and_world_size()
+        sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed)
+        return TrainLoader(
+            TrainSamples(self.train, self.augment),
+            sampler=sampler,
+            position=lambda: self.position(len(sampler)),
+            collate_fn=collate_train,
+            **self._loader_options(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Returns the loader of this rank's evaluation images."""
+        rank, world_size = self._rank_and_world_size()
+        sampler = EvalBatchSampler(self.num_val, self.val_batch_size, rank, world_size)
+        return DataLoader(
+            EvalSamples(self.val), batch_sampler=sampler, collate_fn=collate_eval, **self._loader_options()
+        )
+
+    def position(self, num_batches: int) -> Position:
+        """Returns where the next training pass begins: (epoch, batch).
+
+        Lightning makes the first iterator of a run before it has put its restored counters in order, so
+        this reads them as they stand in the checkpoint.
+
+        Args:
+            num_batches: Batches of a whole epoch.
+        """
+        if self.trainer is None:
+            return 0, 0
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        # `processed`, since `completed` is one short in a checkpoint taken at the end of a batch.
+        batch: int = progress.current.processed
+        whole = batch >= num_batches or (progress.is_last_batch and batch >= progress.current.ready)
+        if whole and batch > 0:
+            return epochs.started, 0
+        return epochs.processed, batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns what must stay the same for a position to mean the same samples."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "num_train": self.num_train}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Checks that a resumed run's batches are those of the stopped one.
+
+        Raises:
+            ValueError: If a training run goes on with another order of samples.
+        """
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        changed = [f"{k} was {state_dict[k]} and is {v}" for k, v in self.state_dict().items() if state_dict[k] != v]
+        if changed:
+            raise ValueError(
+                f"the checkpoint belongs to other batches: {'; '.join(changed)}. A resumed run goes on exactly where "
+                "it was stopped: use the same values, or start a new run from its weights with init_from=RUN."
+            )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Moves images and masks; positions stay, since they are read on the CPU."""
+        image, mask = (x.to(device, non_blocking=True) for x in (batch.image, batch.mask))
+        return batch._replace(image=image, mask=mask)
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        split = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        return (split["rank"], split["num_replicas"]) if split else (0, 1)
+
+    def _loader_options(self) -> dict[str, Any]:
+        pin = self.pin_memory
+        if pin is None:
+            pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": set_up_worker,
+            "pin_memory": pin,
+            # Its own generator: a loader draws a seed for its workers, and the net's dropout must not notice.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }

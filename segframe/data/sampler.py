@@ -1,0 +1,112 @@
+"""Which samples come when: a pure function of (seed, epoch), the same whatever the ranks and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from segframe.data.randomness import Stream, generator
+
+Key = tuple[int, int]
+"""The address of a training sample: (epoch, index in the data set)."""
+
+
+class TrainBatchSampler(Sampler[list[Key]]):
+    """Cuts a shuffled epoch into global batches and yields one rank's part of each.
+
+    Rank r of W gets the r-th of W equal, contiguous parts of every global batch. Samples past the last
+    full batch are left out of the epoch.
+
+    Args:
+        num_samples: Samples in the data set.
+        batch_size: Samples of a global batch: of one optimizer step, over all ranks.
+        rank: This process among those that share a batch.
+        world_size: Number of these processes.
+        seed: Decides the order together with the epoch.
+        shuffle: False keeps the order of the data set.
+
+    Raises:
+        ValueError: If ranks cannot share the batch equally, or the data set is smaller than one batch.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        _check_divisible(batch_size, world_size)
+        if num_samples < batch_size:
+            raise ValueError(
+                f"the training set has {num_samples} samples and a batch takes data.batch_size={batch_size}: "
+                f"no batch can be filled. Lower data.batch_size to at most {num_samples}."
+            )
+        self.num_samples, self.batch_size = num_samples, batch_size
+        self.rank, self.world_size = rank, world_size
+        self.seed, self.shuffle = seed, shuffle
+        self._epoch, self._batch = 0, 0
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """Makes the next pass, and only that, begin at a batch of an epoch; later passes follow from 0."""
+        if not 0 <= batch <= len(self):
+            raise ValueError(f"batch={batch} is outside an epoch of {len(self)} batches.")
+        self._epoch, self._batch = epoch, batch
+
+    def __len__(self) -> int:
+        """Returns the number of batches of a whole epoch, wherever the next pass begins."""
+        return self.num_samples // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yields lists of (epoch, index); batches before the position are not looked at."""
+        epoch, first = self._epoch, self._batch
+        self.set_position(epoch + 1)
+        return self._batches(epoch, first)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[list[Key]]:
+        order = np.arange(self.num_samples)
+        if self.shuffle:
+            order = generator(Stream.ORDER, self.seed, epoch).permutation(self.num_samples)
+        share = self.batch_size // self.world_size
+        for batch in range(first, len(self)):
+            start = batch * self.batch_size + self.rank * share
+            yield [(epoch, int(index)) for index in order[start : start + share]]
+
+
+class EvalBatchSampler(Sampler[list[int]]):
+    """Gives rank r of W the samples r, r + W, r + 2W, ..., in batches; no sample is repeated or left out.
+
+    Args:
+        num_samples: Samples in the data set.
+        batch_size: Samples per batch and rank; the last batch may be smaller.
+        rank: This process among those that share the data set.
+        world_size: Number of these processes.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, num_samples, world_size)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Returns the number of this rank's batches."""
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yields lists of indices."""
+        for start in range(0, len(self.indices), self.batch_size):
+            yield list(self.indices[start : start + self.batch_size])
+
+
+def _check_divisible(batch_size: int, world_size: int) -> None:
+    if batch_size % world_size == 0:
+        return
+    below, above = batch_size // world_size * world_size, -(-batch_size // world_size) * world_size
+    nearest = f"{below} or {above}" if below else f"{above}"
+    raise ValueError(
+        f"data.batch_size={batch_size} is the global batch and must be a multiple of the {world_size} ranks "
+        f"that share it; the nearest is {nearest}."
+    )
