@@ -21,7 +21,8 @@ def _by_hand(prediction, target, num_classes, ignore_index):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 @pytest.mark.parametrize(
-    ("num_classes", "ignore_index"), [(3, 255), (3, 1), (3, -1), (255, 255), (300, 255), (300, 1000)]
+    ("num_classes", "ignore_index"),
+    [(3, 255), (3, 1), (3, -1), (180, 255), (181, 255), (255, 255), (300, 255), (300, 1000)],
 )
 def test_counts_are_those_of_a_loop(dtype, num_classes, ignore_index):
     prediction, target = _case(num_classes)
@@ -39,6 +40,16 @@ def test_byte_and_general_counting_agree_on_strided_input():
     assert not strided.is_contiguous()
     ours = confusion_matrix(prediction.transpose(1, 2), strided, 4, 255)
     assert torch.equal(ours, _by_hand(prediction, target, 4, 255))
+
+
+@pytest.mark.parametrize("size", [(2, 60, 80), (1, 61, 81), (3, 7, 1)])
+@pytest.mark.parametrize("ignore_index", [255, 1])
+def test_counting_in_pairs_counts_every_pixel(size, ignore_index):
+    generator = torch.Generator().manual_seed(1)
+    prediction, target = (torch.randint(0, 3, size, generator=generator) for _ in range(2))
+    target[:, :2] = ignore_index
+    ours = confusion_matrix(prediction, target.byte(), 3, ignore_index)
+    assert torch.equal(ours, _by_hand(prediction, target, 3, ignore_index))
 
 
 def test_updates_add_up_and_reset():
