@@ -1,0 +1,57 @@
+"""SegNet-Basic.
+
+Shape suffixes: B batch, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from segframe.contracts import SegmentationOutput
+from segframe.models.segnet import PoolingBlock, UnpoolingBlock
+from segframe.models.stages import Stage, run_stages
+from segframe.ranges import PositiveInt
+
+
+class SegNetBasic(nn.Module):
+    """Four encoders and four decoders of one 7x7 convolution each, with pooling indices in between.
+
+    Badrinarayanan et al., "SegNet", PAMI 2017 (arXiv:1511.00561), sec. 3.3: 64 channels throughout,
+    BatchNorm after each convolution, no biases, no ReLU in the decoder.
+
+    Deviation: the authors' Caffe model normalises the image's local contrast first; here it comes normalised.
+
+    Args:
+        num_classes: Channels K of the logits.
+        in_channels: Channels of the image.
+        width: Channels of every hidden map.
+
+    Shape:
+        (B, in_channels, H, W) -> (B, K, H, W), any H and W >= 1.
+    """
+
+    output_stride = 1
+
+    def __init__(self, num_classes: PositiveInt, in_channels: PositiveInt = 3, width: PositiveInt = 64) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(
+            PoolingBlock([*_conv_bn(before, width), nn.ReLU(inplace=True)])
+            for before in (in_channels, width, width, width)
+        )
+        last = UnpoolingBlock([*_conv_bn(width, width), nn.Conv2d(width, num_classes, 1)], last=True)
+        self.decoder = nn.ModuleList([*(UnpoolingBlock(_conv_bn(width, width)) for _ in range(3)), last])
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Four blocks of the encoder and four of the decoder; masks of the poolings travel along."""
+        return (*self.encoder, *self.decoder)
+
+    def forward(self, image_BCHW: Tensor) -> SegmentationOutput:
+        """Maps normalised images to logits of the same size."""
+        return run_stages(self.stages, image_BCHW)
+
+
+def _conv_bn(in_channels: int, width: int) -> list[nn.Module]:
+    conv = nn.Conv2d(in_channels, width, 7, padding=3, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return [conv, nn.BatchNorm2d(width)]

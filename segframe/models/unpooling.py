@@ -1,0 +1,57 @@
+"""Max pooling that remembers where each maximum was, and its inverse.
+
+Shape suffixes: B batch, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def max_pool_with_mask(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Pools 2x2 windows and marks the first maximum of each, in reading order.
+
+    Equal to ``F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)``, with a mask for the indices: it
+    takes an eighth of their memory per value, means the same in a slice of the map, and exports.
+
+    Returns:
+        The pooled map (B, C, ceil(H / 2), ceil(W / 2)) and a bool mask (B, C, H, W).
+    """
+    pooled = F.max_pool2d(x_BCHW, 2, ceil_mode=True)
+    with torch.no_grad():
+        cells = _windows(x_BCHW, float("-inf"))
+        hit = cells == pooled[..., None, :, None]
+        first, second, third, fourth = (hit[..., i, :, j] for i in (0, 1) for j in (0, 1))
+        fourth.logical_and_(~(first | second | third))
+        third.logical_and_(~(first | second))
+        second.logical_and_(~first)
+    return pooled, _image(hit, x_BCHW)
+
+
+def max_unpool(x_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
+    """Puts every value back where the mask marks its window, with zeros around it.
+
+    Args:
+        x_BCHW: (B, C, ceil(H / 2), ceil(W / 2)).
+        mask_BCHW: (B, C, H, W), bool, of ``max_pool_with_mask``.
+
+    Returns:
+        (B, C, H, W), equal to ``F.max_unpool2d`` with the indices.
+    """
+    cells = torch.where(_windows(mask_BCHW, False), x_BCHW[..., None, :, None], x_BCHW.new_zeros(()))
+    return _image(cells, mask_BCHW)
+
+
+def _windows(x_BCHW: Tensor, fill: float) -> Tensor:
+    """(B, C, h, 2, w, 2): the map as 2x2 windows, filled up where its size is odd."""
+    batch, channels, height, width = x_BCHW.shape
+    if height % 2 or width % 2:
+        x_BCHW = F.pad(x_BCHW, (0, width % 2, 0, height % 2), value=fill)
+    return x_BCHW.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+
+
+def _image(cells: Tensor, like_BCHW: Tensor) -> Tensor:
+    """The map whose windows these are, at the size of ``like_BCHW``."""
+    return cells.flatten(4, 5).flatten(2, 3)[..., : like_BCHW.shape[-2], : like_BCHW.shape[-1]]
