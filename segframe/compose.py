@@ -19,10 +19,10 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from segframe import schema
 from segframe.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups
 from segframe.overrides import parse
-from segframe.recipe import Recipe, joined, load, primary_config, quoted, squeezed
+from segframe.recipe import Recipe, default_groups, joined, load, primary_config, quoted, squeezed
 from segframe.rerun import run_overrides
 from segframe.signatures import read_signature
-from segframe.unknown import Groups, unknown_key
+from segframe.unknown import Groups, all_keys, has_key, nearest_key, unknown_key
 
 __all__ = ["ConfigError", "compose", "compose_resume", "resolved", "run_overrides"]
 
@@ -71,9 +71,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> DictConfig:
     flag = "--config-dir="
     folders = config_dirs([word.removeprefix(flag) for word in words if word.startswith(flag)])
-    offered = groups(folders)
+    primary = primary_config(folders, config_name)
+    offered = {group: list[str]() for group in default_groups(primary)} | groups(folders)
+    recipe = Recipe(folders, offered, config_name, primary)
     parsed, refused = parse([word for word in words if not word.startswith(flag)], offered)
-    recipe = Recipe(folders, offered, config_name, primary_config(folders, config_name))
     options = [o for o in parsed if o.key_or_group in offered and not isinstance(o.value(), dict)]
     problems = [*refused.values()]
     config = load(recipe, options, problems)
@@ -83,8 +84,10 @@ def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> Dic
         problems += _apply(config, override, offered)
     _freeze(config, recipe, run_dir)
     problems += _unread(config, recipe)
-    values = _plain(config, "", problems, recipe)
-    problems += schema.violations(values)
+    found: list[str] = []
+    values = _plain(config, "", found, recipe)
+    found += _without_echoes(schema.violations(values), config)
+    problems += [text for text in found if text.split(".")[0] not in refused]
     if problems:
         raise ConfigError(joined(problems))
     return config
@@ -93,19 +96,28 @@ def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> Dic
 def _apply(config: DictConfig, override: Override, offered: Groups) -> list[str]:
     """Sets one key; returns what is wrong with it."""
     key, value, word = override.key_or_group, override.value(), override.input_line
-    present = _lookup(config, key)
+    is_there, present = has_key(config, key), _lookup(config, key)
+    if not (override.is_add() or override.is_force_add()):
+        unknown = [k for k in _inner_keys(key, value) if not has_key(config, k)]
+        if unknown:
+            return [unknown_key(k, config, offered, _is_taken(config, k)) for k in unknown]
+    if override.is_add() and is_there and not isinstance(value, dict | list):
+        return [f"{word}: {key} is there already; write it without +"]
     if isinstance(present, DictConfig) and not override.is_delete() and not isinstance(value, dict | None):
         names = ", ".join(f"{key}.{name}" for name in _names(present))
         return [f"{word}: {key} is a section; set one of its keys: {names}"]
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as error:
-        if override.is_add() and present is not None:
-            return [f"{word}: {key} is there already; write it without +"]
-        if present is None:
-            return [unknown_key(key, config, offered, _is_taken(config, key))]
-        return [f"{word}: {squeezed(error)}"]
+        return [f"{word}: {squeezed(error.__cause__ or error)}"]
     return []
+
+
+def _inner_keys(key: str, value: Any) -> list[str]:
+    """Returns the dotted keys that a word sets: several where its value is a mapping."""
+    if not isinstance(value, dict) or not value:
+        return [key]
+    return [inner for name in value for inner in _inner_keys(f"{key}.{name}", value[name])]
 
 
 def _names(section: DictConfig) -> list[str]:
@@ -178,10 +190,29 @@ def _plain(node: DictConfig | ListConfig, path: str, problems: list[str], recipe
     return values if isinstance(node, DictConfig) else list(values.values())
 
 
+def _without_echoes(messages: Sequence[str], config: DictConfig) -> list[str]:
+    """Leaves out keys whose value is taken from another key that is in the list itself."""
+    wrong = {message.partition("=")[0] for message in messages}
+    kept = []
+    for message in messages:
+        key = message.partition("=")[0]
+        parent, _, leaf = key.rpartition(".")
+        section = OmegaConf.select(config, parent) if parent else config
+        raw = section._get_node(leaf) if isinstance(section, DictConfig) else None
+        if raw is None or str(raw._value()).strip("${}") not in wrong - {key}:
+            kept.append(message)
+    return kept
+
+
 def _needed(key: str, recipe: Recipe) -> str:
     comment = recipe.comment(key)
     return f"{key} is needed{f' ({comment})' if comment else ''}; add {key}=VALUE"
 
 
 def _unresolved(key: str, node: Any, error: OmegaConfBaseException) -> str:
-    return f"{key}: {node._value() if node is not None else ''} can't be resolved: {squeezed(error)}"
+    text = f"{key}: {node._value() if node is not None else ''} can't be resolved: {squeezed(error)}"
+    missing = re.search(r"Interpolation key '([^']+)' not found", str(error))
+    if missing is None or node is None:
+        return text
+    guess = nearest_key(missing[1], all_keys(node._get_root()))
+    return text + (f"; did you mean ${{{guess}}}?" if guess else "")

@@ -47,8 +47,7 @@ def config_dirs(extra: Sequence[str] = ()) -> list[Path]:
         folder = Path(text).expanduser().absolute()
         if not folder.is_dir():
             raise ConfigError(
-                f"{source}={text} is no folder; name one that holds GROUP/OPTION.yaml files, "
-                "such as model/mine.yaml"
+                f"{source}={text} is no folder; name one that holds GROUP/OPTION.yaml files, such as model/mine.yaml"
             )
         folders.append(folder)
     return list(dict.fromkeys([*folders, shipped_dir()]))
@@ -82,20 +81,27 @@ def summary(file: Path) -> str:
     return ""
 
 
-def key_comment(file: Path, key: str) -> str:
-    """Returns the comment behind ``key`` (dotted, as nested in the file), or an empty string."""
+def key_line(file: Path, key: str) -> tuple[str, str] | None:
+    """Returns what stands behind ``key`` (dotted, as nested in the file) in its line: the value, the comment."""
     wanted = key.split(".")
     path: list[tuple[int, str]] = []
     for line in file.read_text(encoding="utf-8").splitlines():
-        match = re.match(r"( *)([\w/-]+):(?:\s|$)", line)
+        match = re.match(r"( *)([\w/-]+):(?:\s+(.*))?$", line)
         if match is None:
             continue
         indent = len(match[1])
         path = [(i, name) for i, name in path if i < indent] + [(indent, match[2])]
         if [name for _, name in path] == wanted:
-            comment = re.search(r"\s#\s*(.*)$", line)
-            return comment[1].strip() if comment else ""
-    return ""
+            value, _, comment = f" {match[3] or ''}".partition(" #")
+            return value.strip(), comment.strip()
+    return None
+
+
+def default_options(file: Path) -> dict[str, str]:
+    """Returns the option that every group of a defaults list starts from; ``null`` for none."""
+    pattern = re.compile(r"\s*- (?:optional )?/?([\w/]+): *([^\s#]+)")
+    matches = (pattern.match(line) for line in file.read_text(encoding="utf-8").splitlines())
+    return {match[1]: match[2] for match in matches if match}
 
 
 def nearest(wanted: str, names: Iterable[str], cutoff: float = 0.55) -> str | None:

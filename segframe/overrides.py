@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from segframe.options import did_you_mean
+from segframe.options import nearest
 from segframe.unknown import Groups, unknown_option
 
 _FLAGS = ("--help", "--version", "--cfg", "--config-dir")
@@ -86,7 +86,9 @@ def _malformed(word: str, offered: Groups) -> str | None:
     name = name_of(word)
     if word.startswith("-"):
         flag = word.partition("=")[0]
-        return f"{flag}: there is no such flag{did_you_mean(flag, _FLAGS)} The flags are {', '.join(_FLAGS)}"
+        guess = nearest(flag, _FLAGS, cutoff=0.7)
+        hint = f"did you mean `{guess}`?" if guess else f"settings take no dashes: {name.lstrip('-')}=VALUE;"
+        return f"{flag}: there is no such flag; {hint} flags: {', '.join(_FLAGS)}"
     if word.startswith("="):
         return f"`{word}`: nothing stands before `=`; {_FORM}, without blanks around `=`"
     if "=" in word or word.startswith("~"):
@@ -102,7 +104,7 @@ def _malformed(word: str, offered: Groups) -> str | None:
 
 def _unreadable(word: str) -> str:
     key, _, value = word.partition("=")
-    if not re.fullmatch(r"[+~]*[\w./@-]+", key):
+    if not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
         return f"`{word}`: `{key}` is no key; keys are names joined by dots, such as optimizer.lr"
     quote = '"' if "'" in value else "'"
     bare = value.strip("'\"").replace(quote, "\\" + quote)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from segframe.options import ConfigError, key_comment, option_file
+from segframe.options import ConfigError, key_line, option_file
 from segframe.unknown import Groups, unknown_option
 
 
@@ -46,8 +46,8 @@ class Recipe:
         names = [self.choices.get(group, ""), *self.offered.get(group, ())]
         places = [(self.name, key), *((f"{group}/{option}", rest) for option in names)]
         files = ((option_file(self.folders, name), inner) for name, inner in places)
-        comments = (key_comment(file, inner) for file, inner in files if file)
-        return next((comment for comment in comments if comment), "")
+        lines = (key_line(file, inner) for file, inner in files if file)
+        return next((line[1] for line in lines if line and line[1]), "")
 
 
 def primary_config(folders: Sequence[Path], name: str) -> DictConfig:
@@ -104,29 +104,28 @@ def _loader(folders: Sequence[Path]) -> ConfigLoaderImpl:
 
 
 def _option_words(recipe: Recipe, options: Sequence[Override], problems: list[str]) -> list[str]:
-    optional, required = _default_groups(recipe.primary)
+    defaults = default_groups(recipe.primary)
     words = []
     for override in options:
         group, value = override.key_or_group, override.value()
         if value is None:
-            if group not in optional:
+            if defaults.get(group) != "optional":
                 names = ", ".join(recipe.offered[group])
                 problems.append(f"{group}=null: one of its options is needed: {names}")
             continue
         # A group's sign follows from whether it has a default, so both ways of writing it work.
-        sign = "" if group in optional | required else "+"
+        sign = "" if group in defaults else "+"
         chosen = ",".join(quoted(str(v)) for v in (value if isinstance(value, list) else [value]))
         package = f"@{override.package}" if override.package else ""
         words.append(f"{sign}{group}{package}=" + (f"[{chosen}]" if isinstance(value, list) else chosen))
     return words
 
 
-def _default_groups(primary: DictConfig) -> tuple[set[str], set[str]]:
-    """Returns the groups of a defaults list: the optional ones, then the others."""
+def default_groups(primary: DictConfig) -> dict[str, str]:
+    """Returns the groups of a defaults list, and whether each is ``optional`` or ``required``."""
     entries = [entry for entry in primary.get("defaults", ()) if isinstance(entry, DictConfig)]
     names = [str(key) for entry in entries for key in entry]
-    optional = {name.split()[-1] for name in names if name.startswith("optional ")}
-    return optional, {name.split()[-1].lstrip("/") for name in names} - optional
+    return {n.split()[-1].lstrip("/"): "optional" if n.startswith("optional ") else "required" for n in names}
 
 
 def _missing_option(error: MissingConfigException, offered: Groups) -> str:

@@ -33,11 +33,7 @@ def run_overrides(run: str | Path, overrides: Sequence[str] = ()) -> list[str]:
 
 def _no_run(run: Path) -> str:
     """Returns the message about a path that is no run folder."""
-    found = (
-        f"{run} is no folder"
-        if not run.is_dir()
-        else f"{run} holds no {OVERRIDES_FILE}, so it is no run folder"
-    )
+    found = f"{run} is no folder" if not run.is_dir() else f"{run} holds no {OVERRIDES_FILE}, so it is no run folder"
     inside = next((parent for parent in run.parents if (parent / OVERRIDES_FILE).is_file()), None)
     if inside:
         return f"{run} lies inside a run folder; did you mean {inside}?"

@@ -94,7 +94,7 @@ def _same(value: Any, default: Any) -> bool:
 def _unknown(where: str, key: str, target: str, signature: Signature) -> str:
     names = list(signature.parameters)
     takes = ", ".join(names) or "nothing"
-    return f"{where}: {target} has no argument `{key}`{did_you_mean(key, names)} It takes: {takes}"
+    return f"{where}: {target} has no argument `{key}`{did_you_mean(key, names) or ';'} it takes: {takes}"
 
 
 def _check_value(where: str, value: Any, annotation: Any) -> Iterator[str]:
@@ -109,11 +109,16 @@ def _check_value(where: str, value: Any, annotation: Any) -> Iterator[str]:
 
 
 def _quoted_hint(value: str, annotation: Any) -> str:
+    is_number = _is_json(value) and fits(json.loads(value), annotation)
+    return "; it is text here: write it without quotes" if is_number else ""
+
+
+def _is_json(text: str) -> bool:
     try:
-        number = json.loads(value)
+        json.loads(text)
     except ValueError:
-        return ""
-    return "; it is text here: write it without quotes" if fits(number, annotation) else ""
+        return False
+    return True
 
 
 def _is_unchecked(value: Any) -> bool:
@@ -147,7 +152,7 @@ def _adapter(annotation: Any) -> Any:
 def show(value: Any) -> str:
     """Returns a value as a command line or YAML file would hold it."""
     if isinstance(value, str):
-        return value if value and value == value.strip() else repr(value)
+        return repr(value) if not value.strip() or _is_json(value) else value
     return json.dumps(value, default=str)
 
 
@@ -189,9 +194,7 @@ def _phrase(annotation: Any, plural: bool) -> str:
     if origin in (list, tuple, set) or (isinstance(origin, type) and issubclass(origin, Sequence)):
         return f"{'lists' if plural else 'a list'} of {_phrase(args[0], plural=True)}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return (
-            f"{'mappings' if plural else 'a mapping'} of {_phrase(args[0], True)} to {_phrase(args[1], True)}"
-        )
+        return f"{'mappings' if plural else 'a mapping'} of {_phrase(args[0], True)} to {_phrase(args[1], True)}"
     if annotation in _NUMBERS:
         return _NUMBERS[annotation][plural]
     if origin in (Literal, typing.Union, types.UnionType):
@@ -216,9 +219,7 @@ def _bounds(marks: Sequence[Any]) -> str:
             case MultipleOf(multiple_of=step):
                 parts.append(f"divisible by {step}")
             case Len(min_length=low, max_length=high):
-                parts.append(
-                    f"with {low} or more entries" if high is None else f"with {low} to {high} entries"
-                )
+                parts.append(f"with {low} or more entries" if high is None else f"with {low} to {high} entries")
             case MinLen(min_length=low):
                 parts.append(f"with {low} or more entries")
             case MaxLen(max_length=high):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from segframe.options import did_you_mean
 
@@ -15,14 +17,14 @@ Groups = Mapping[str, Sequence[str]]
 
 def unknown_option(group: str, option: str, offered: Groups) -> str:
     """Returns the message about an option that no folder has."""
-    names = offered.get(group, ())
-    if not names:
+    if group not in offered:
         return f"{group}={option}: there is no group `{group}`{did_you_mean(group, offered)}"
-    elsewhere = [other for other in offered if option in offered[other]]
+    names = offered[group]
     hint = did_you_mean(option, names)
-    if not hint and elsewhere:
-        hint = f"; did you mean `{elsewhere[0]}={option}`?"
-    return f"{group}={option}: there is no such option{hint} Options of {group}: {', '.join(names)}"
+    elsewhere = [f"{other}={option}" for other in offered if option in offered[other]]
+    if elsewhere and not hint:
+        hint = f"; did you mean `{elsewhere[0]}`?"
+    return f"{group}={option}: there is no such option{hint or ';'} options of {group}: {', '.join(names) or 'none'}"
 
 
 def unknown_key(key: str, config: DictConfig, offered: Groups, addable: bool) -> str:
@@ -35,13 +37,25 @@ def unknown_key(key: str, config: DictConfig, offered: Groups, addable: bool) ->
         addable: Whether the constructor at that place would take it.
     """
     if addable:
-        return f"{key}: not set in the configuration file, but taken by the constructor; write +{key}=VALUE"
-    parent, siblings = _deepest(config, key)
-    guess = nearest_key(key, [*_keys(config), *(g for g in offered if "." not in key)])
-    hint = f"; did you mean `{guess}`?" if guess else ""
-    names = ", ".join(siblings) or "none"
-    where = f"Keys of {parent}" if parent else "Keys and groups at the root"
-    return f"{key}: there is no such key{hint} {where}: {names}"
+        return f"{key}: no configuration file sets it, but the constructor takes it; write +{key}=VALUE"
+    parent, node = _deepest(config, key)
+    if not isinstance(node, DictConfig):
+        return f"{key}: {parent} is a single value and has no keys; set {parent} itself"
+    guess = nearest_key(key, [*all_keys(config), *(group for group in offered if "." not in key)])
+    hint = f"; did you mean `{guess}`?" if guess else ";"
+    where = f"keys of {parent}" if parent else "keys and groups at the root"
+    names = [str(name) for name in node if not str(name).startswith("_")]
+    names += [group for group in offered if not parent and group not in names]
+    return f"{key}: there is no such key{hint} {where}: {', '.join(names) or 'none'}"
+
+
+def has_key(config: DictConfig, key: str) -> bool:
+    """Returns whether ``config`` has the dotted ``key``, whatever its value."""
+    parent, node = _deepest(config, key)
+    last = key.rpartition(".")[2]
+    if isinstance(node, ListConfig):
+        return last.isdigit() and int(last) < len(node)
+    return parent == key.rpartition(".")[0] and isinstance(node, DictConfig) and last in map(str, node)
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str | None:
@@ -67,25 +81,34 @@ def _ratio(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+def all_keys(node: DictConfig, prefix: str = "") -> list[str]:
+    """Returns every dotted key below ``node``, sections included."""
     found = []
     for name in map(str, node):
         if name.startswith("_"):
             continue
         found.append(f"{prefix}{name}")
         inner = node._get_node(name)
-        if isinstance(inner, DictConfig) and not (
-            inner._is_none() or inner._is_missing() or inner._is_interpolation()
-        ):
-            found += _keys(inner, f"{prefix}{name}.")
+        if isinstance(inner, DictConfig) and not (inner._is_none() or inner._is_missing() or inner._is_interpolation()):
+            found += all_keys(inner, f"{prefix}{name}.")
     return found
 
 
-def _deepest(config: DictConfig, key: str) -> tuple[str, list[str]]:
-    """Returns the deepest existing section on the way to ``key`` and what it holds."""
+def _deepest(config: DictConfig, key: str) -> tuple[str, Any]:
+    """Returns the deepest node on the way to the parent of ``key``, and its own key."""
     node, path = config, list[str]()
     for name in key.split(".")[:-1]:
-        if name not in node or not isinstance(node._get_node(name), DictConfig):
+        inner = _lookup(node, name)
+        if inner is None:
             break
-        node, path = node[name], [*path, name]
-    return ".".join(path), [str(k) for k in node if not str(k).startswith("_")]
+        node, path = inner, [*path, name]
+        if not isinstance(node, DictConfig):
+            break
+    return ".".join(path), node
+
+
+def _lookup(node: DictConfig, name: str) -> Any:
+    try:
+        return OmegaConf.select(node, name)
+    except OmegaConfBaseException:
+        return None

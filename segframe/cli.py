@@ -1,0 +1,143 @@
+"""``segframe VERB [overrides]``: what needs torch is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from segframe import __version__
+from segframe.options import DIRS_VARIABLE, ConfigError, nearest
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+_DIR_FLAG = "--config-dir"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit code: 0 done, 1 failed, 2 wrong words, 130 interrupted.
+
+    Args:
+        words: The words behind the program's name; None takes them from the command line.
+    """
+    try:
+        return _dispatch(list(sys.argv[1:] if words is None else words))
+    except ConfigError as error:
+        print(f"segframe: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def train(words: list[str]) -> int:
+    """Trains, or goes on with resume=RUN; the last of a key given twice counts."""
+    from segframe.compose import compose, compose_resume, run_overrides
+    from segframe.overrides import name_of
+
+    is_asked_only = "--cfg" in words
+    words = [word for word in words if word != "--cfg"]
+    run = _taken(words, "resume")
+    if run:
+        config = compose_resume(run, words)
+        words = run_overrides(run, words)
+    else:
+        words = [word for word in words if name_of(word) != "resume"]
+        config = compose(words)
+    if is_asked_only:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(config), end="")
+        return 0
+    from segframe import build
+
+    return build.train(config, words)
+
+
+def evaluate(words: list[str]) -> int:
+    """Measures a finished run again: run=RUN [checkpoint=best|last|PATH] [overrides]."""
+    run = _taken(words, "run")
+    if not run:
+        raise ConfigError("evaluate needs a run folder: segframe evaluate run=outputs/DATE/TIME-MODEL-DATASET")
+    from segframe.compose import compose_resume
+    from segframe.overrides import name_of
+
+    checkpoint = _taken(words, "checkpoint") or "best"
+    if checkpoint not in ("best", "last") and not Path(checkpoint).exists():
+        raise ConfigError(f"checkpoint={checkpoint}: there is no such file; give best, last or a path")
+    rest = [word for word in words if name_of(word) not in ("run", "checkpoint")]
+    config = compose_resume(run, rest, for_training=False)
+    from segframe import build
+
+    return build.evaluate(config, checkpoint, run)
+
+
+def doctor(words: list[str]) -> int:
+    """Prints versions and devices, whether they fit each other, and the remedy where they don't."""
+    if words:
+        raise ConfigError(f"doctor takes no further words, got: {' '.join(words)}")
+    from segframe.doctor import report
+
+    return report()
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate, "doctor": doctor}
+"""What the first word may be; a verb takes the other words and returns an exit code."""
+
+
+def _dispatch(words: list[str]) -> int:
+    if "--version" in words:
+        print(f"segframe {__version__}")
+        return 0
+    words = _with_config_dirs(words)
+    if not words or "--help" in words or "-h" in words:
+        print(_help(words))
+        return 0
+    verb, *rest = words
+    if verb not in VERBS:
+        raise ConfigError(_unknown_verb(verb, words))
+    return VERBS[verb](rest)
+
+
+def _unknown_verb(verb: str, words: Sequence[str]) -> str:
+    guess = nearest(verb, VERBS)
+    if "=" in verb or verb.startswith("-"):
+        return f"the first word is a verb; did you mean `segframe train {' '.join(words)}`?"
+    hint = f"; did you mean `{guess}`?" if guess else ";"
+    return f"{verb}: there is no such verb{hint} verbs: {', '.join(VERBS)}"
+
+
+def _help(words: Sequence[str]) -> str:
+    from segframe.usage import options_of, overview
+
+    extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
+    asked = [word for word in words if not word.startswith("-") and "=" not in word and word not in VERBS]
+    if asked:
+        return options_of(asked[0], extra)
+    return overview({name: (verb.__doc__ or "").splitlines()[0] for name, verb in VERBS.items()}, extra)
+
+
+def _with_config_dirs(words: Sequence[str]) -> list[str]:
+    """Writes folders of options as absolute ``--config-dir=`` words, so that a run's record finds them again."""
+    folders, others = [], []
+    rest = iter(words)
+    for word in rest:
+        if word == _DIR_FLAG:
+            folders.append(next(rest, ""))
+        elif word.startswith(f"{_DIR_FLAG}="):
+            folders.append(word.partition("=")[2])
+        else:
+            others.append(word)
+    if not all(folders):
+        raise ConfigError(f"{_DIR_FLAG} needs a folder: {_DIR_FLAG} DIR")
+    folders += [text for text in os.environ.get(DIRS_VARIABLE, "").split(os.pathsep) if text]
+    paths = dict.fromkeys(str(Path(folder).expanduser().absolute()) for folder in folders)
+    return [*others, *(f"{_DIR_FLAG}={path}" for path in paths)]
+
+
+def _taken(words: Sequence[str], name: str) -> str:
+    """Returns the last value that ``name`` is given, empty where it is not given or null."""
+    from segframe.overrides import name_of, value_of
+
+    values = [value_of(word) for word in words if name_of(word) == name and "=" in word]
+    return values[-1] if values and values[-1] != "null" else ""
