@@ -117,9 +117,8 @@ def _parameter_groups(
     for name, parameter, is_vector in _trainable(net):
         in_head = head_lr_factor != 1 and not name.startswith("encoder.")
         decays = decay_norm_and_bias or not is_vector
-        key = ("head" if in_head else "encoder" if head_lr_factor != 1 else "net") + (
-            "" if decays else "_no_decay"
-        )
+        part = "net" if head_lr_factor == 1 else "head" if in_head else "encoder"
+        key = part if decays else f"{part}_no_decay"
         group = {
             "name": key,
             "lr": lr * head_lr_factor if in_head else lr,
@@ -128,9 +127,7 @@ def _parameter_groups(
         }
         groups.setdefault(key, group)["params"].append(parameter)
     if not groups:
-        raise ValueError(
-            f"{type(net).__name__} has no parameter that requires a gradient; unfreeze a part of it."
-        )
+        raise ValueError(f"{type(net).__name__} has no parameter that requires a gradient; unfreeze a part of it.")
     return list(groups.values())
 
 

@@ -5,31 +5,11 @@ Shape suffixes: B batch, K classes, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 import torch
 from torch import Tensor
-
-
-def count_classes(masks: Iterable[Tensor], num_classes: int, ignore_index: int) -> tuple[list[int], list[int]]:
-    """Counts what ``median_frequency_weights`` needs, one mask at a time.
-
-    Args:
-        masks: Integer masks of any shape, one per image.
-        num_classes: Number of classes K.
-        ignore_index: Label of pixels that count nowhere, the image's size included.
-
-    Returns:
-        Per class, its pixels in all masks, and the labelled pixels of all masks that hold it.
-    """
-    pixels_K = torch.zeros(num_classes, dtype=torch.int64)
-    image_pixels_K = torch.zeros(num_classes, dtype=torch.int64)
-    for mask in masks:
-        counts_K = torch.bincount(mask[mask != ignore_index].flatten(), minlength=num_classes)[:num_classes]
-        pixels_K += counts_K
-        image_pixels_K += torch.where(counts_K > 0, counts_K.sum(), 0)
-    return pixels_K.tolist(), image_pixels_K.tolist()
 
 
 def median_frequency_weights(pixel_counts: Sequence[int], image_pixel_counts: Sequence[int]) -> list[float]:

@@ -1,14 +1,8 @@
 import pytest
-import torch
 
-from segframe.losses.balance import count_classes, median_frequency_weights, weight_tensor
+from segframe.losses.balance import median_frequency_weights, weight_tensor
 from segframe.losses.cross_entropy import CrossEntropy
 from segframe.losses.focal import Focal
-
-
-def test_counts_take_only_images_that_hold_the_class():
-    masks = [torch.tensor([[0, 0, 1, 255]], dtype=torch.uint8), torch.tensor([[0, 0, 0, 0]], dtype=torch.uint8)]
-    assert count_classes(masks, 3, 255) == ([6, 1, 0], [7, 3, 0])
 
 
 def test_median_frequency_by_hand():
