@@ -15,7 +15,7 @@ from segframe.callbacks.ema import Ema
 from segframe.contracts import IGNORE_INDEX, Batch
 from segframe.loggers.panels import PanelLogger, Sample
 from segframe.metrics.scores import iou, summary
-from segframe.metrics.table import per_class_table
+from segframe.metrics.table import class_table
 
 if TYPE_CHECKING:
     from segframe.build import Run
@@ -40,7 +40,7 @@ def finish(run: Run, speed: dict[str, float | None]) -> None:
                 samples, matrix, run.task.classes, run.task.palette, run.trainer.global_step, IGNORE_INDEX
             )
     console = Console()
-    console.print(per_class_table(matrix, run.task.classes, run.task.absent))
+    console.print(class_table(matrix, run.task.classes, run.task.absent))
     _say_where(console, run, results)
 
 
@@ -48,7 +48,7 @@ def evaluated(run: Run, checkpoint: Path) -> None:
     """Shows and writes what an evaluation of a checkpoint found."""
     matrix = run.task.confusion.compute()
     console = Console()
-    console.print(per_class_table(matrix, run.task.classes, run.task.absent))
+    console.print(class_table(matrix, run.task.classes, run.task.absent))
     metrics = {f"val/{key}": value for key, value in summary(matrix, run.task.absent).items()}
     path = run.folder / f"evaluation-{checkpoint.stem}.json"
     runfolder.write_json(path, {"checkpoint": str(checkpoint), "metrics": metrics, "matrix": matrix.tolist()})
