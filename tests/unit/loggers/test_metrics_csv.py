@@ -19,9 +19,7 @@ def run(log: MetricsCsv, start: int, stop: int) -> None:
     for step in range(start, stop):
         log.log_metrics({"epoch": step // 5, "train/loss": 1 / (step + 1), "lr": 0.1 / 3}, step=step)
         if step % 5 == 4:
-            log.log_metrics(
-                {"val/miou": step / 7, "val/iou/door, double": 0.5, "epoch": step // 5}, step=step
-            )
+            log.log_metrics({"val/miou": step / 7, "val/iou/door, double": 0.5, "epoch": step // 5}, step=step)
 
 
 def test_row_is_in_the_file_when_the_call_returns(tmp_path: Path) -> None:
