@@ -23,9 +23,16 @@ Position = tuple[int, int]
 class TrainLoader(DataLoader[Sample]):
     """A DataLoader that asks where it stands each time a pass begins."""
 
-    def __init__(self, *args: Any, sampler: TrainBatchSampler, position: Callable[[], Position], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        dataset: TrainSamples,
+        sampler: TrainBatchSampler,
+        position: Callable[[], Position],
+        **options: Any,
+    ) -> None:
         self._train_sampler, self._position = sampler, position
-        super().__init__(*args, batch_sampler=sampler, **kwargs)
+        options["batch_sampler"] = sampler
+        super().__init__(dataset, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Begins a pass at the trainer's position."""

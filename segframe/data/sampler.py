@@ -63,11 +63,9 @@ class TrainBatchSampler(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Yields lists of (epoch, index); batches before the position are not looked at."""
+        # The position is taken with the first batch: a DataLoader with workers makes two iterators, and uses one.
         epoch, first = self._epoch, self._batch
         self.set_position(epoch + 1)
-        return self._batches(epoch, first)
-
-    def _batches(self, epoch: int, first: int) -> Iterator[list[Key]]:
         order = np.arange(self.num_samples)
         if self.shuffle:
             order = generator(Stream.ORDER, self.seed, epoch).permutation(self.num_samples)

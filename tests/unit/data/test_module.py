@@ -1,0 +1,177 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from segframe.data.augment import Augment
+from segframe.data.module import DataModule
+
+NUM_BATCHES, NUM_EPOCHS = 4, 3
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+    pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable.*"),
+    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*GPU available but not used.*"),
+    pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks.*:DeprecationWarning"),
+]
+
+
+class Numbers:
+    """Images that tell their index and each of their pixels apart."""
+
+    classes = ("even", "odd")
+    palette = ((0, 0, 0), (255, 255, 255))
+
+    def __init__(self, count=18):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        image = torch.arange(12 * 12 * 3).view(12, 12, 3).add(index).remainder(256).to(torch.uint8)
+        return image.permute(2, 0, 1), torch.full((12, 12), index % 2, dtype=torch.uint8)
+
+    def name(self, index):
+        return f"number-{index}"
+
+
+class Recorder(pl.LightningModule):
+    """Writes down what it is given, and saves a checkpoint whenever the test asks for one."""
+
+    def __init__(self, folder=None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.folder, self.seen, self.saved = folder, [], {}
+
+    def save(self, moment):
+        if self.folder is not None:
+            path = self.folder / f"{moment}-{len(self.seen)}.ckpt"
+            self.trainer.save_checkpoint(path)
+            self.saved[moment, len(self.seen)] = path
+
+    def training_step(self, batch, batch_idx):
+        content = batch.image.long().flatten(1).mul(torch.arange(1, batch.image[0].numel() + 1)).sum(1)
+        self.seen.append((self.current_epoch, batch_idx, batch.index.tolist(), content.tolist()))
+        return self.weight * 0
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def on_train_batch_end(self, *_):
+        self.save("batch")
+
+    def on_validation_end(self):
+        self.save("validation")
+
+    def on_train_epoch_end(self):
+        self.save("epoch")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def data(num_workers=0, **options):
+    augment = Augment((8, 8), (0.8, 1.3), seed=7)
+    options = {"batch_size": 4, "val_batch_size": 3, "seed": 7} | options
+    return DataModule(Numbers(), Numbers(5), augment, num_workers=num_workers, **options)
+
+
+def fit(module, datamodule, checkpoint=None, **options):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=NUM_EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **options,
+    )
+    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    return module.seen
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"val_check_interval": 2}, {"limit_train_batches": 3}, {"check_val_every_n_epoch": 2}],
+    ids=str,
+)
+def test_resumes_with_exactly_the_remaining_samples(tmp_path, options):
+    undisturbed = Recorder(tmp_path)
+    expected = fit(undisturbed, data(), **options)
+    num_batches = options.get("limit_train_batches", NUM_BATCHES)
+    assert [(epoch, batch) for epoch, batch, *_ in expected] == [
+        (epoch, batch) for epoch in range(NUM_EPOCHS) for batch in range(num_batches)
+    ]
+    assert len({tuple(content) for *_, content in expected}) == len(expected)
+    assert len(undisturbed.saved) > len(expected)
+    for (_, done), path in undisturbed.saved.items():
+        assert fit(Recorder(), data(), path, **options) == expected[done:], path
+
+
+@pytest.mark.parametrize("done", [2, 4, 5])
+def test_resumes_with_workers(tmp_path, done):
+    undisturbed = Recorder(tmp_path)
+    expected = fit(undisturbed, data())
+    assert fit(Recorder(), data(num_workers=2), undisturbed.saved["batch", done]) == expected[done:]
+
+
+def test_resumes_after_an_error_in_the_middle_of_a_batch(tmp_path):
+    class Failing(Recorder):
+        def training_step(self, batch, batch_idx):
+            if len(self.seen) == 6:
+                raise InterruptedError
+            return super().training_step(batch, batch_idx)
+
+        def on_exception(self, *_):
+            raise AssertionError
+
+    class SaveOnError(pl.Callback):
+        def on_exception(self, trainer, module, error):
+            trainer.save_checkpoint(tmp_path / "error.ckpt")
+
+    expected = fit(Recorder(), data())
+    failing = Failing()
+    with pytest.raises(InterruptedError):
+        fit(failing, data(), callbacks=[SaveOnError()])
+    assert failing.seen == expected[:6]
+    assert fit(Recorder(), data(), tmp_path / "error.ckpt") == expected[6:]
+
+
+def test_number_of_workers_changes_nothing():
+    assert fit(Recorder(), data(num_workers=2)) == fit(Recorder(), data())
+
+
+def test_loaders_leave_the_global_random_state_alone():
+    state = torch.get_rng_state()
+    module = data()
+    assert len(list(module.train_dataloader())) == NUM_BATCHES
+    assert len(list(module.val_dataloader())) == 2
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_overfit_trains_and_evaluates_on_the_same_few_samples():
+    module = data(overfit=4)
+    trained = [index for batch in module.train_dataloader() for index in batch.index.tolist()]
+    evaluated = [index for batch in module.val_dataloader() for index in batch.index.tolist()]
+    assert sorted(trained) == evaluated == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match=r"data.overfit=19 but the training set has 18"):
+        data(overfit=19)
+
+
+def test_refuses_to_resume_with_other_batches(tmp_path):
+    undisturbed = Recorder(tmp_path)
+    fit(undisturbed, data())
+    with pytest.raises(ValueError, match=r"batch_size was 4 and is 2.*init_from=RUN"):
+        fit(Recorder(), data(batch_size=2), undisturbed.saved["batch", 2])
+
+
+def test_batches_hold_uint8_in_the_memory_order_of_decoders():
+    batch = next(iter(data().train_dataloader()))
+    assert batch.image.dtype == batch.mask.dtype == torch.uint8
+    assert batch.image.shape == (4, 3, 8, 8)
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert batch.names == [f"number-{index}" for index in batch.index.tolist()]

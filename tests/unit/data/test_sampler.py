@@ -1,0 +1,60 @@
+import pytest
+
+from segframe.data.sampler import EvalBatchSampler, TrainBatchSampler
+
+
+def flat(batches):
+    return [key for batch in batches for key in batch]
+
+
+def test_order_is_a_pure_function_of_seed_and_epoch():
+    first, again, other_seed = (list(TrainBatchSampler(50, 4, seed=seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other_seed
+    assert len(first) == 12
+    sampler = TrainBatchSampler(50, 4, seed=1)
+    epochs = [flat(sampler) for _ in range(2)]
+    assert [index for _, index in epochs[0]] != [index for _, index in epochs[1]]
+    assert {epoch for epoch, _ in epochs[1]} == {1}
+    assert len({index for _, index in epochs[0]}) == 48
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_ranks_share_the_global_batch(world_size):
+    whole = list(TrainBatchSampler(32, 6, seed=3))
+    parts = [list(TrainBatchSampler(32, 6, rank, world_size, seed=3)) for rank in range(world_size)]
+    assert [flat(shares) for shares in zip(*parts, strict=True)] == whole
+
+
+def test_starts_at_a_batch_for_one_pass_only():
+    whole = TrainBatchSampler(20, 4, seed=5)
+    epochs = [list(whole) for _ in range(3)]
+    sampler = TrainBatchSampler(20, 4, seed=5)
+    sampler.set_position(1, 3)
+    assert len(sampler) == 5
+    assert list(sampler) == epochs[1][3:]
+    assert list(sampler) == epochs[2]
+
+
+def test_keeps_the_order_without_shuffling():
+    assert [index for _, index in flat(TrainBatchSampler(9, 4, shuffle=False))] == list(range(8))
+
+
+def test_refuses_what_cannot_be_shared_or_filled():
+    with pytest.raises(ValueError, match=r"batch_size=10.*3 ranks.*nearest is 9 or 12"):
+        TrainBatchSampler(100, 10, world_size=3)
+    with pytest.raises(ValueError, match=r"batch_size=2.*4 ranks.*nearest is 4"):
+        TrainBatchSampler(100, 2, world_size=4)
+    with pytest.raises(ValueError, match=r"5 samples.*data.batch_size=8.*at most 5"):
+        TrainBatchSampler(5, 8)
+    with pytest.raises(ValueError, match=r"batch=6 is outside an epoch of 5"):
+        TrainBatchSampler(20, 4).set_position(0, 6)
+
+
+@pytest.mark.parametrize(("num_samples", "world_size", "batch_size"), [(7, 2, 2), (7, 3, 1), (2, 3, 4), (8, 1, 3)])
+def test_evaluation_repeats_and_omits_nothing(num_samples, world_size, batch_size):
+    samplers = [EvalBatchSampler(num_samples, batch_size, rank, world_size) for rank in range(world_size)]
+    seen = [index for sampler in samplers for index in flat(sampler)]
+    assert sorted(seen) == list(range(num_samples))
+    assert all(len(list(sampler)) == len(sampler) for sampler in samplers)
+    assert flat(samplers[0])[:2] == list(range(0, num_samples, world_size))[:2]
