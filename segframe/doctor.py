@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from segframe.options import ConfigError, shipped_dir
 
@@ -97,8 +98,8 @@ def torchvision_verdict(torch_version: str | None, torchvision_requires: Sequenc
 
     Args:
         torch_version: The installed torch, such as ``2.11.0+cpu``; None if there is none.
-        torchvision_requires: What the installed torchvision requires (``torch==2.11.0``); None if there is
-            no torchvision.
+        torchvision_requires: What the installed torchvision requires, such as ``torch==2.11.0`` or
+            ``torch>=2.14.0``; None if there is no torchvision.
     """
     name = "torch and torchvision"
     if torch_version is None:
@@ -106,14 +107,13 @@ def torchvision_verdict(torch_version: str | None, torchvision_requires: Sequenc
     base = torch_version.partition("+")[0]
     if torchvision_requires is None:
         return Finding(name, "torchvision is not installed", f'pip install "torch=={base}" torchvision')
-    pins = [re.match(r"torch\s*\(?==\s*([^\s;)]+)", text) for text in torchvision_requires]
-    wanted = next((pin[1] for pin in pins if pin), None)
-    if wanted is None:
-        return Finding(name, "torchvision names no exact torch")
-    if wanted.partition("+")[0] == base:
-        return Finding(name, f"torchvision is built for torch {wanted}, and {torch_version} is installed")
-    remedy = f'pip install "torch=={wanted}", or reinstall both: pip install --upgrade torch torchvision'
-    return Finding(name, f"torchvision is built for torch {wanted}, but {torch_version} is installed", remedy)
+    needs = [need for need in map(Requirement, torchvision_requires) if need.name == "torch" and need.specifier]
+    if not needs:
+        return Finding(name, "torchvision does not say which torch it needs")
+    if all(need.specifier.contains(torch_version, prereleases=True) for need in needs):
+        return Finding(name, f"torchvision needs torch {needs[0].specifier}, and {torch_version} is installed")
+    remedy = f'pip install "torch{needs[0].specifier}", or both anew: pip install --upgrade torch torchvision'
+    return Finding(name, f"torchvision needs torch {needs[0].specifier}, but {torch_version} is installed", remedy)
 
 
 def import_findings(errors: Mapping[str, str], torch_version: str | None) -> list[Finding]:

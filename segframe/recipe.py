@@ -82,7 +82,7 @@ def load(recipe: Recipe, options: Sequence[Override], problems: list[str]) -> Di
     try:
         config = _loader(recipe.folders).load_configuration(recipe.name, words, RunMode.RUN, from_shell=False)
     except MissingConfigException as error:
-        raise ConfigError(joined([*problems, _missing_option(error, recipe.offered)])) from error
+        raise ConfigError(joined([*problems, _missing_option(error, recipe, options)])) from error
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(joined([*problems, squeezed(error.__cause__ or error)])) from error
     recipe.choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
@@ -128,11 +128,13 @@ def default_groups(primary: DictConfig) -> dict[str, str]:
     return {n.split()[-1].lstrip("/"): "optional" if n.startswith("optional ") else "required" for n in names}
 
 
-def _missing_option(error: MissingConfigException, offered: Groups) -> str:
+def _missing_option(error: MissingConfigException, recipe: Recipe, options: Sequence[Override]) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    origin = re.match(r"In '([^']+)'", str(error))
-    where = f"{origin[1]}.yaml: " if origin else ""
-    return where + unknown_option(group, option, offered)
+    asks = re.compile(rf"{re.escape(group)}\s*:\s*{re.escape(option)}\b")
+    files = (option_file(recipe.folders, f"{o.key_or_group}/{o.value()}") for o in options)
+    # Hydra names the primary file, even where an experiment asks for the option.
+    asking = next((f"{file}: " for file in files if file and asks.search(file.read_text(encoding="utf-8"))), "")
+    return asking + unknown_option(group, option, recipe.offered)
 
 
 def squeezed(error: BaseException) -> str:
