@@ -66,9 +66,9 @@ def _loss(axes: Axes, rows: Sequence[dict[str, str]]) -> None:
         if is_smoothed:
             _line(axes, _thin((steps, smooth)), _TRAIN, "training (running mean)")
     _line(axes, val, _VAL, "validation")
-    every = np.concatenate([values, val[1]])
+    drawn, trend = (np.concatenate([line, val[1]]) for line in (values, _smooth(values)))
     # A first loss that is many times the last one would flatten all that follows.
-    if every.size and every.min() > 0 and every.max() / every.min() > _LOG_RATIO:
+    if drawn.size and drawn.min() > 0 and drawn.max() / trend.min() > _LOG_RATIO:
         axes.set_yscale("log")
     axes.set_ylabel("loss", fontsize=10)
     axes.legend(fontsize=9, frameon=False, loc="upper right")
@@ -139,7 +139,7 @@ def _dress(axes: Axes, limits: tuple[float, float], is_last: bool) -> None:
     axes.grid(color=canvas.RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9, labelbottom=is_last)
-    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True, steps=[1, 2, 5, 10]))
     if is_last:
         axes.set_xlabel("step", fontsize=10)
 
@@ -156,6 +156,6 @@ def _epoch_axis(axes: Axes, rows: Sequence[dict[str, str]]) -> None:
             shown.append(epoch)
     top = axes.secondary_xaxis("top")
     top.set_xticks([ends[epoch] for epoch in shown], [str(epoch) for epoch in shown], fontsize=9)
-    top.set_xlabel("end of epoch", fontsize=10)
+    top.set_xlabel("end of epoch", fontsize=10, labelpad=6)
     top.spines["top"].set_visible(False)
     top.tick_params(color=canvas.MUTED)
