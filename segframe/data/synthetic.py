@@ -118,7 +118,7 @@ def _add_object(rng: np.random.Generator, canvas: Texture, mask: Image, label: i
     """Draws one shape over what is there, with a void line of a pixel on each side of its outline."""
     shape = np.zeros_like(mask)
     _OUTLINES[label](rng, shape)
-    pattern = _PATTERNS[label](rng, mask.shape)
+    pattern = _PATTERNS[label](rng, shape)
     base = rng.uniform(30, 225, 3) * (1 - _COLOUR_SHARE) + np.array(_LEANINGS[label]) * _COLOUR_SHARE
     inside = shape > 0
     canvas[inside] = base + rng.uniform(40, 60) * pattern[inside, None]
@@ -179,9 +179,9 @@ def _bar(rng: np.random.Generator, shape: Image) -> None:
     cv2.line(shape, *ends, 1, thickness)
 
 
-def _grid(rng: np.random.Generator, size: tuple[int, int], angle: float) -> tuple[Texture, Texture]:
+def _grid(rng: np.random.Generator, shape: Image, angle: float) -> tuple[Texture, Texture]:
     """Returns two phases in radians that grow along two orthogonal directions, with a period of 6 to 8 pixels."""
-    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    rows, columns = np.mgrid[: shape.shape[0], : shape.shape[1]].astype(np.float32)
     pace = np.float32(2 * np.pi / rng.uniform(6, 8))
     start = rng.uniform(0, 2 * np.pi, 2).astype(np.float32)
     along, across = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -191,28 +191,30 @@ def _grid(rng: np.random.Generator, size: tuple[int, int], angle: float) -> tupl
     )
 
 
-def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> Texture:
-    return np.sign(np.sin(_grid(rng, size, rng.uniform(0, np.pi))[0]))
+def _stripes(rng: np.random.Generator, shape: Image) -> Texture:
+    return np.sign(np.sin(_grid(rng, shape, rng.uniform(0, np.pi))[0]))
 
 
-def _checks(rng: np.random.Generator, size: tuple[int, int]) -> Texture:
-    u, v = _grid(rng, size, rng.uniform(0, np.pi))
+def _checks(rng: np.random.Generator, shape: Image) -> Texture:
+    u, v = _grid(rng, shape, rng.uniform(0, np.pi))
     checks: Texture = np.sign(np.sin(u) * np.sin(v))
     return checks
 
 
-def _dots(rng: np.random.Generator, size: tuple[int, int]) -> Texture:
-    u, v = _grid(rng, size, rng.uniform(0, np.pi))
+def _dots(rng: np.random.Generator, shape: Image) -> Texture:
+    u, v = _grid(rng, shape, rng.uniform(0, np.pi))
     return np.where(np.sin(u) + np.sin(v) > 0.7, np.float32(1.3), np.float32(-0.5))
 
 
-def _plain(rng: np.random.Generator, size: tuple[int, int]) -> Texture:
-    return np.full(size, rng.uniform(-0.5, 0.5), np.float32)
+def _tube(rng: np.random.Generator, shape: Image) -> Texture:
+    """Brighter towards the middle of the material, as a round tube is."""
+    depth = cv2.distanceTransform(shape, cv2.DIST_L2, 3)
+    return (depth * (2 / max(1.0, float(depth.max()))) - 1).astype(np.float32)
 
 
-def _rungs(rng: np.random.Generator, size: tuple[int, int]) -> Texture:
+def _rungs(rng: np.random.Generator, shape: Image) -> Texture:
     """Horizontal stripes, as on a barrier."""
-    return np.sign(np.sin(_grid(rng, size, np.pi / 2)[0]))
+    return np.sign(np.sin(_grid(rng, shape, np.pi / 2)[0]))
 
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -223,11 +225,11 @@ _OUTLINES: dict[int, Callable[[np.random.Generator, Image], None]] = {
     4: _ring,
     5: _bar,
 }
-_PATTERNS: dict[int, Callable[[np.random.Generator, tuple[int, int]], Texture]] = {
+_PATTERNS: dict[int, Callable[[np.random.Generator, Image], Texture]] = {
     1: _dots,
     2: _checks,
     3: _stripes,
-    4: _plain,
+    4: _tube,
     5: _rungs,
 }
 _COLOUR_SHARE = 0.35
