@@ -22,7 +22,7 @@ class Sample(NamedTuple):
         image: uint8 (H, W, 3), RGB.
         truth: Class ids and the ignored label (H, W).
         prediction: Class ids (H, W).
-        miou: Mean IoU of this image; NaN where it has no counted pixel.
+        miou: Mean IoU of this image; NaN where it has no counted pixel or was not evaluated.
         worst: Whether it is shown for its low score.
     """
 
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
     @property
     def caption(self) -> str:
         """The name with the score, and whether it is one of the worst."""
-        score = "no labelled pixel" if math.isnan(self.miou) else f"mIoU {self.miou:.3f}"
+        score = "not scored" if math.isnan(self.miou) else f"mIoU {self.miou:.3f}"
         return f"{self.name}   {score}{'   worst' if self.worst else ''}"
 
 

@@ -61,7 +61,7 @@ def test_predictions_name_what_they_show() -> None:
     assert "frame$_60.png   mIoU 0.250   worst" in shown
     nothing = sample(miou=float("nan"))._replace(truth=np.full((60, 80), 1, np.uint8))
     shown = texts(predictions_figure([nothing], CLASSES, PALETTE, IGNORE))
-    assert "frame$_60.png   no labelled pixel" in shown
+    assert "frame$_60.png   not scored" in shown
     assert "ignored" not in shown
 
 
