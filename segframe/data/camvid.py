@@ -87,7 +87,8 @@ class CamVid:
                 outside 0 to 11; names the file.
         """
         name = self._images[index]
-        image = _decode(self._image_folder / name, cv2.IMREAD_COLOR_RGB)
+        image = _decode(self._image_folder / name, cv2.IMREAD_COLOR)
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
         label = _decode(self._label_folder / name, cv2.IMREAD_UNCHANGED)
         _check_label_map(self._label_folder / name, label, image.shape)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(self._to_class[label])

@@ -5,6 +5,8 @@ Shape suffixes: B batch, C channels (3), H rows, W columns, N = H * W.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,7 +59,7 @@ class Preprocess:
         if epoch is None or not any(self.strengths):
             return normalise(batch.image, self.mean, self.std, dtype)
         factors = [self._factors(epoch, index) for index in batch.index.tolist()]
-        factors_B3 = torch.from_numpy(np.stack(factors)).to(batch.image.device, dtype)
+        factors_B3 = torch.from_numpy(np.stack(factors)).to(batch.image.device, dtype, non_blocking=True)
         return normalise(jitter(batch.image.to(dtype), factors_B3), self.mean, self.std, dtype)
 
     def _factors(self, epoch: int, index: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -67,15 +69,14 @@ class Preprocess:
 
 def normalise(image_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> Tensor:
     """Maps values of 0..255 to (value / 255 - mean) / std."""
-    mean_C11 = 255 * torch.tensor(mean, device=image_BCHW.device, dtype=dtype)[:, None, None]
-    std_C11 = 255 * torch.tensor(std, device=image_BCHW.device, dtype=dtype)[:, None, None]
-    return (image_BCHW.to(dtype) - mean_C11).div_(std_C11)
+    mean_C, std_C = (_constant(tuple(values), image_BCHW.device, dtype) for values in (mean, std))
+    return (image_BCHW.to(dtype) - 255 * mean_C[:, None, None]).div_(255 * std_C[:, None, None])
 
 
 def jitter(image_BCHW: Tensor, factors_B3: Tensor) -> Tensor:
     """Scales brightness, contrast and saturation of images of 0..255 by three factors per image."""
     brightness_B11, contrast_B11, saturation_B11 = factors_B3[:, :, None, None].unbind(1)
-    grey_C = torch.tensor(_GREY, device=image_BCHW.device, dtype=image_BCHW.dtype)
+    grey_C = _constant(_GREY, image_BCHW.device, image_BCHW.dtype)
     identity_CC = torch.eye(3, device=image_BCHW.device, dtype=image_BCHW.dtype)
     to_grey_CC = grey_C.expand(3, 3)
     saturate_BCC = saturation_B11 * identity_CC + (1 - saturation_B11) * to_grey_CC
@@ -86,3 +87,9 @@ def jitter(image_BCHW: Tensor, factors_B3: Tensor) -> Tensor:
     pixels_BNC = image_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
     pixels_BNC = torch.baddbmm(offset_B11, pixels_BNC, matrix_BCC.transpose(1, 2)).clamp_(0, 255)
     return pixels_BNC.view(-1, *image_BCHW.shape[2:], 3).permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Kept on the device: copying numbers there in each step would wait for the device's queue."""
+    return torch.tensor(values, device=device, dtype=dtype)

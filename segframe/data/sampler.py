@@ -83,9 +83,17 @@ class EvalBatchSampler(Sampler[list[int]]):
         batch_size: Samples per batch and rank; the last batch may be smaller.
         rank: This process among those that share the data set.
         world_size: Number of these processes.
+
+    Raises:
+        ValueError: If a rank would get no sample, which ends or hangs an evaluation on several ranks.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if num_samples < world_size:
+            raise ValueError(
+                f"the evaluation set has {num_samples} samples for {world_size} ranks, and each needs one; "
+                f"use at most {num_samples} ranks (trainer.devices), or a larger set."
+            )
         self.indices = range(rank, num_samples, world_size)
         self.batch_size = batch_size
 

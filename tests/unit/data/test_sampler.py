@@ -49,9 +49,12 @@ def test_refuses_what_cannot_be_shared_or_filled():
         TrainBatchSampler(5, 8)
     with pytest.raises(ValueError, match=r"batch=6 is outside an epoch of 5"):
         TrainBatchSampler(20, 4).set_position(0, 6)
+    for rank in range(3):
+        with pytest.raises(ValueError, match=r"2 samples for 3 ranks"):
+            EvalBatchSampler(2, 1, rank, 3)
 
 
-@pytest.mark.parametrize(("num_samples", "world_size", "batch_size"), [(7, 2, 2), (7, 3, 1), (2, 3, 4), (8, 1, 3)])
+@pytest.mark.parametrize(("num_samples", "world_size", "batch_size"), [(7, 2, 2), (7, 3, 1), (3, 3, 4), (8, 1, 3)])
 def test_evaluation_repeats_and_omits_nothing(num_samples, world_size, batch_size):
     samplers = [EvalBatchSampler(num_samples, batch_size, rank, world_size) for rank in range(world_size)]
     seen = [index for sampler in samplers for index in flat(sampler)]
