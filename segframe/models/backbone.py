@@ -61,14 +61,20 @@ def build_encoder(
         outputs: Sequence[Tensor] = net(image_BCHW)[: -num_outputs - 1 : -1]
         return outputs
 
-    drop_unused_parameters(module, in_channels, used)
-    stride = measure_stride(module, in_channels, used)
+    try:
+        drop_unused_parameters(module, in_channels, used)
+        stride = measure_stride(module, in_channels, used)
+    except Exception as error:  # meta tensors fail in each model's own words
+        raise ValueError(
+            f"encoder={name!r} does not take images of any size ({error}); choose one such as resnet50."
+        ) from error
     if stride > output_stride:
         raise ValueError(
             f"encoder={name!r} has output stride {stride} and can't be dilated to {output_stride}; "
             f"set model.output_stride=32 to run it at its own stride, or choose one such as resnet50."
         )
-    return Encoder(module, tuple(module.out_channels), stride)
+    channels: Any = module.out_channels
+    return Encoder(module, tuple(channels), stride)
 
 
 def check_encoder_name(name: str) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet
 
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import build_encoder
+from segframe.models.convolution import conv_bn_relu
 from segframe.models.stages import Stage
 from segframe.ranges import BelowOne, PositiveInt
 
@@ -73,7 +74,7 @@ class PSPNet(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """Consecutive parts: a ResNet is cut into its four blocks, any other encoder is one part."""
         net = self.encoder
-        if not isinstance(net, ResNet):
+        if not isinstance(net, ResNetEncoder):
             return (_LastMaps(net), self.head)
         stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1)
         return (stem, net.layer2, net.layer3, _KeepInput(net.layer4), self.head)
@@ -177,7 +178,7 @@ def pool_to_grids(x_BCHW: Tensor, grid_sizes: Sequence[int]) -> list[Tensor]:
     # each sum is divided at once: in fp16 the sum over a whole map could overflow
     pooled_rows = (rows @ x_BCHW) / rows.sum(dim=1)[:, None]
     grids = []
-    for part, g in zip(pooled_rows.split(list(grid_sizes), dim=-2), grid_sizes, strict=True):
+    for part, g in zip(torch.split(pooled_rows, list(grid_sizes), dim=-2), grid_sizes, strict=True):
         columns = _membership(width, g, x_BCHW)
         grids.append((part @ columns.T) / columns.sum(dim=1))
     return grids
@@ -189,13 +190,6 @@ def _membership(length: int, g: int, like: Tensor) -> Tensor:
     index = torch.arange(g, device=like.device)[:, None]
     start, end = index * length // g, -((index + 1) * length // -g)
     return ((position >= start) & (position < end)).to(like.dtype)
-
-
-def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> list[nn.Module]:
-    """Returns a convolution that keeps the size, initialised after Kaiming, with BatchNorm and ReLU."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return [conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
 
 
 def _classifier(in_channels: int, width: int, num_classes: int, dropout: float) -> list[nn.Module]:

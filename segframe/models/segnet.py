@@ -6,11 +6,13 @@ Shape suffixes: B batch, C channels, K classes, H rows, W columns.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from torch import Tensor, nn
 
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import download_encoder
+from segframe.models.convolution import conv_bn_relu
 from segframe.models.pretrained import is_file, match_state_dict, read_state_dict
 from segframe.models.stages import Stage, run_stages
 from segframe.models.unpooling import max_pool_with_mask, max_unpool
@@ -48,15 +50,15 @@ class SegNet(nn.Module):
         super().__init__()
         widths = [in_channels, *(block[-1] for block in _VGG16)]
         self.encoder = nn.ModuleList(
-            PoolingBlock(_conv_bn_relu(before, block)) for before, block in zip(widths, _VGG16, strict=False)
+            PoolingBlock(_layers(before, block)) for before, block in zip(widths, _VGG16, strict=False)
         )
         # the mirror: each block ends at the width that the pooling before it has; the last is the classifier
         decoder = [
-            UnpoolingBlock(_conv_bn_relu(block[-1], (*block[:-1], before)))
+            UnpoolingBlock(_layers(block[-1], (*block[:-1], before)))
             for before, block in zip(widths[1:-1], _VGG16[1:], strict=True)
         ]
         classifier = nn.Conv2d(64, num_classes, 3, padding=1)
-        last = UnpoolingBlock([*_conv_bn_relu(64, (64,)), classifier], last=True)
+        last = UnpoolingBlock([*_layers(64, (64,)), classifier], last=True)
         self.decoder = nn.ModuleList([*reversed(decoder), last])
         _load_vgg(self.encoder, encoder_weights, in_channels)
 
@@ -78,7 +80,7 @@ class PoolingBlock(nn.Sequential):
 
     def forward(self, x_BCHW: Tensor, *masks: Tensor) -> tuple[Tensor, ...]:
         """Pools the layers' output; its mask becomes the last one."""
-        pooled, mask = max_pool_with_mask(super().forward(x_BCHW))
+        pooled, mask = max_pool_with_mask(_run(self, x_BCHW))
         return (pooled, *masks, mask)
 
 
@@ -94,20 +96,23 @@ class UnpoolingBlock(nn.Sequential):
         super().__init__(*layers)
         self.last = last
 
-    def forward(self, x_BCHW: Tensor, *masks: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x_BCHW: Tensor, *masks: Tensor) -> tuple[Any, ...]:
         """Returns the map and the masks that are left, or the net's output."""
-        y_BCHW: Tensor = super().forward(max_unpool(x_BCHW, masks[-1]))
-        return SegmentationOutput(y_BCHW) if self.last else (y_BCHW, *masks[:-1])
+        y_BCHW = _run(self, max_unpool(x_BCHW, masks[-1]))
+        if self.last:
+            return SegmentationOutput(y_BCHW)
+        return (y_BCHW, *masks[:-1])
 
 
-def _conv_bn_relu(in_channels: int, widths: tuple[int, ...]) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for before, width in zip((in_channels, *widths), widths, strict=False):
-        conv = nn.Conv2d(before, width, 3, padding=1)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        layers += [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return layers
+def _run(layers: nn.Sequential, x_BCHW: Tensor) -> Tensor:
+    for layer in layers:
+        x_BCHW = layer(x_BCHW)
+    return x_BCHW
+
+
+def _layers(in_channels: int, widths: tuple[int, ...]) -> list[nn.Module]:
+    pairs = zip((in_channels, *widths), widths, strict=False)
+    return [layer for before, width in pairs for layer in conv_bn_relu(before, width, 3, bias=True)]
 
 
 def _load_vgg(encoder: nn.ModuleList, weights: str | None, in_channels: int) -> None:

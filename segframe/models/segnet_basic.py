@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from segframe.contracts import SegmentationOutput
+from segframe.models.convolution import conv_bn_relu
 from segframe.models.segnet import PoolingBlock, UnpoolingBlock
 from segframe.models.stages import Stage, run_stages
 from segframe.ranges import PositiveInt
@@ -34,24 +35,17 @@ class SegNetBasic(nn.Module):
 
     def __init__(self, num_classes: PositiveInt, in_channels: PositiveInt = 3, width: PositiveInt = 64) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList(
-            PoolingBlock([*_conv_bn(before, width), nn.ReLU(inplace=True)])
-            for before in (in_channels, width, width, width)
+        self.encoders = nn.ModuleList(
+            PoolingBlock(conv_bn_relu(before, width, 7)) for before in (in_channels, width, width, width)
         )
-        last = UnpoolingBlock([*_conv_bn(width, width), nn.Conv2d(width, num_classes, 1)], last=True)
-        self.decoder = nn.ModuleList([*(UnpoolingBlock(_conv_bn(width, width)) for _ in range(3)), last])
+        last = UnpoolingBlock([*conv_bn_relu(width, width, 7)[:-1], nn.Conv2d(width, num_classes, 1)], last=True)
+        self.decoders = nn.ModuleList([*(UnpoolingBlock(conv_bn_relu(width, width, 7)[:-1]) for _ in range(3)), last])
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Four blocks of the encoder and four of the decoder; masks of the poolings travel along."""
-        return (*self.encoder, *self.decoder)
+        return (*self.encoders, *self.decoders)
 
     def forward(self, image_BCHW: Tensor) -> SegmentationOutput:
         """Maps normalised images to logits of the same size."""
         return run_stages(self.stages, image_BCHW)
-
-
-def _conv_bn(in_channels: int, width: int) -> list[nn.Module]:
-    conv = nn.Conv2d(in_channels, width, 7, padding=3, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return [conv, nn.BatchNorm2d(width)]

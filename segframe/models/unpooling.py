@@ -49,7 +49,7 @@ def _windows(x_BCHW: Tensor, fill: float) -> Tensor:
     batch, channels, height, width = x_BCHW.shape
     if height % 2 or width % 2:
         x_BCHW = F.pad(x_BCHW, (0, width % 2, 0, height % 2), value=fill)
-    return x_BCHW.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    return x_BCHW.view(batch, channels, (height + 1) // 2, 2, (width + 1) // 2, 2)
 
 
 def _image(cells: Tensor, like_BCHW: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Zoo(nn.Module):
         self.minimum_train_batch = 2 if architecture in _POOLS_TO_ONE else 1
         self.net = _build(architecture, num_classes, encoder, in_channels)
         load_encoder_weights(self.net.encoder, encoder, encoder_weights, in_channels)
-        drop_unused_parameters(self.net, in_channels, lambda net, image_BCHW: (net(image_BCHW),))
+        _drop_unused(self.net, in_channels, encoder)
 
     @property
     def encoder(self) -> nn.Module:
@@ -126,4 +126,13 @@ def _build(architecture: str, num_classes: int, encoder: str, in_channels: int) 
         raise ValueError(
             f"model {architecture!r} can't use encoder={encoder!r}: {error}. Choose another, such as "
             f"{'tu-vit_tiny_patch16_224' if architecture == 'dpt' else 'resnet18'}."
+        ) from error
+
+
+def _drop_unused(net: nn.Module, in_channels: int, encoder: str) -> None:
+    try:
+        drop_unused_parameters(net, in_channels, lambda twin, image_BCHW: (twin(image_BCHW),))
+    except Exception as error:  # meta tensors fail in each model's own words
+        raise ValueError(
+            f"encoder={encoder!r} does not take images of any size ({error}); choose one such as resnet18."
         ) from error
