@@ -95,7 +95,7 @@ def lightning_seconds(name: str) -> float:
         run = assembled(name, folder)
         clock = Clock()
         clock.times = []
-        run.trainer.callbacks.append(clock)
+        run.callbacks.append(clock)
         run.trainer.fit(run.task, datamodule=run.data)
         return _per_step(clock.times)
 
@@ -111,7 +111,8 @@ def bare_seconds(name: str) -> float:
         net = task.net.to(device).train()
         optimizer = task._make_optimizer(net)
         scheduler = task._make_scheduler(optimizer, STEPS[name] + WARM_UP)
-        times, epoch = [], 0
+        times: list[float] = []
+        epoch = 0
         while len(times) <= STEPS[name] + WARM_UP:
             for batch in run.data.train_dataloader():
                 times.append(time.perf_counter())
@@ -121,7 +122,7 @@ def bare_seconds(name: str) -> float:
                 optimizer.zero_grad()
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                     loss = task._terms(net(image.to(device)), batch.mask.to(device).long()).value
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 scheduler.step()
             epoch += 1

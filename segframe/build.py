@@ -44,6 +44,12 @@ class Run:
     data: DataModule
     trainer: Trainer
 
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        """The trainer's callbacks."""
+        found: list[pl.Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 - hidden from mypy by Lightning
+        return found
+
 
 def train(config: DictConfig, overrides: list[str]) -> int:
     """Trains what a configuration describes and writes the run folder; returns the exit code.
@@ -246,7 +252,7 @@ def _initialise_from(net: Any, source: str) -> None:
             path / "checkpoints/last.ckpt",
         )
     transfer = load_matching(net, net_weights(read_weights_file(path)))
-    print(f"init_from={path}: {transfer.summary()}", file=sys.stderr)
+    print(f"init_from={path}: {transfer}", file=sys.stderr)
 
 
 def net_weights(content: Any) -> dict[str, Any]:
@@ -265,8 +271,8 @@ def _load_weights(task: SegmentationTask, content: dict[str, Any]) -> None:
     wrong = sorted(set(own) ^ set(weights)) or [n for n in own if own[n].shape != weights[n].shape]
     if wrong:
         raise ConfigError(
-            f"the checkpoint does not fit the model of this configuration: {len(wrong)} parameters differ, the first is "
-            f"{wrong[0]}. Evaluate it with the overrides that it was trained with."
+            f"the checkpoint does not fit the model of this configuration: {len(wrong)} parameters differ, the first "
+            f"is {wrong[0]}. Evaluate it with the overrides that it was trained with."
         )
     task.net.load_state_dict(weights)
 
@@ -275,7 +281,7 @@ def speed(run: Run | None) -> dict[str, float | None]:
     """Returns what results.json says of a run's speed and memory."""
     from segframe.callbacks.training_log import TrainingLog
 
-    logs = [c for c in run.trainer.callbacks if isinstance(c, TrainingLog)] if run else []
+    logs = [c for c in run.callbacks if isinstance(c, TrainingLog)] if run else []
     return {
         "seconds_per_step": logs[0].seconds_per_step if logs else None,
         "images_per_s": logs[0].images_per_s if logs else None,
@@ -286,6 +292,7 @@ def speed(run: Run | None) -> dict[str, float | None]:
 def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: Run | None, is_main: bool) -> int:
     """Tells and records what ended a run; returns the exit code."""
     from segframe import faults, task
+    from segframe.callbacks.checkpoints import Interrupted
 
     parts = run.trainer.num_micro_batches if run else values["trainer"]["accumulate_grad_batches"]
     crop = "x".join(map(str, values["augment"]["sample"].get("crop_size") or ["whole image"]))
@@ -295,11 +302,11 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
         path = faults.save_state(folder, error.batch, error.step, run.task.net.state_dict())
         told = f"{told} The batch and the weights are in {path}."
     print(
-        f"\nerror: {told}" if told and not isinstance(error, faults.Interrupted) else f"\n{told or full}",
+        f"\nerror: {told}" if told and not isinstance(error, Interrupted) else f"\n{told or full}",
         file=sys.stderr,
     )
     if is_main and folder.is_dir():
-        status = "interrupted" if isinstance(error, faults.Interrupted | KeyboardInterrupt) else "failed"
+        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
         faults.record(folder, values, speed(run), status, error)
     if (folder / "checkpoints" / "last.ckpt").exists() and is_main:
         print(f"go on with: python train.py resume={folder}", file=sys.stderr)

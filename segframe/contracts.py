@@ -83,7 +83,7 @@ class LossTerms:
         sizes = [terms.statistics.numel() for _, terms in parts]
 
         def finish(statistics: Tensor) -> Tensor:
-            pieces = statistics.split(sizes)
+            pieces = statistics.split(sizes)  # type: ignore[no-untyped-call]
             values = [w * terms.finish(piece) for (w, terms), piece in zip(parts, pieces, strict=True)]
             return torch.stack(values).sum()
 

@@ -66,7 +66,7 @@ def collect_samples(run: Run) -> list[Sample]:
     worst = task.worst_images(NUM_WORST)
     first = [i for i in range(min(NUM_FIRST, len(dataset))) if i not in worst]
     scores = {index: summary(counts, "drop")["miou"] for index, _, counts in task.per_image}
-    averages = [c for c in run.trainer.callbacks if isinstance(c, Ema)]
+    averages = [c for c in run.callbacks if isinstance(c, Ema)]
     for average in averages:
         average.on_validation_start(run.trainer, task)
     task.net.eval()
@@ -100,7 +100,7 @@ def _draw(run: Run, samples: list[Sample], matrix: torch.Tensor) -> None:
 
 
 def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
-    best = next((c for c in run.trainer.callbacks if isinstance(c, Checkpoints)), None)
+    best = next((c for c in run.callbacks if isinstance(c, Checkpoints)), None)
     lines = []
     if best is not None and best.best is not None and best.best_epoch is not None:
         lines.append(f"best val/miou {best.best:.4f} in epoch {best.best_epoch + 1} (checkpoints/best.ckpt)")

@@ -100,7 +100,7 @@ class SegmentationTask(pl.LightningModule):
         if self._activation_checkpointing:
             memory.checkpoint_activations(self.net)
         if self._channels_last:
-            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.net.to(memory_format=torch.channels_last)
         if self._compile_net:
             self.net.compile()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
@@ -118,15 +119,22 @@ class Trainer(pl.Trainer):
             default_root_dir=run_dir,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
         )
 
     @property
     def estimated_stepping_batches(self) -> int | float:
-        """Optimizer steps of the whole run; infinite without ``max_epochs`` and ``max_steps``."""
-        steps = super().estimated_stepping_batches
+        """Optimizer steps of the whole run; infinite without ``max_epochs`` and ``max_steps``.
+
+        Lightning's own count makes the training iterator, before a resumed run knows its place in the epoch.
+        """
+        data: Any = getattr(self, "datamodule")  # noqa: B009 - Lightning defines it where mypy can't see it
+        limit, batches = self.limit_train_batches, data.num_train // data.batch_size
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        assert self.max_epochs is not None
+        steps = math.inf if self.max_epochs == -1 else batches * self.max_epochs
         return steps if self.step_limit is None else min(steps, self.step_limit)
 
 

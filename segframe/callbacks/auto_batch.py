@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
@@ -19,7 +19,7 @@ class AutoBatch(Callback):
     own the operating system ends the process instead.
     """
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Sets the trainer's number of micro-batches, and says so when it changed.
 
         Raises:
@@ -42,7 +42,7 @@ class AutoBatch(Callback):
         )
 
     @staticmethod
-    def _fits(trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch) -> bool:
+    def _fits(trainer: Any, pl_module: Any, batch: Batch) -> bool:
         """Runs forward and backward once, and leaves buffers and gradients as they were."""
         buffers = [(buffer, buffer.clone()) for buffer in pl_module.net.buffers()]
         try:

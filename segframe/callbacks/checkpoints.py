@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Checkpoint
 
 from segframe.checkpoint_io import MARK
 from segframe.ranges import NonNegative, PositiveInt
@@ -18,12 +18,14 @@ from segframe.ranges import NonNegative, PositiveInt
 FORMAT = 1
 
 
-class Checkpoints(Callback):
+class Checkpoints(Checkpoint):
     """Keeps ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt`` in the run's ``checkpoints`` folder.
 
     A file is complete at every moment: the last one becomes the previous one by a hard link before a
     finished temporary file takes its place. SIGTERM and a first Ctrl-C end the run after the step at
     hand, with a checkpoint of it; a second Ctrl-C ends it at once.
+
+    Lightning calls a ``Checkpoint`` after all other callbacks, so what they keep is in the file.
 
     Args:
         every_minutes: Time between checkpoints within an epoch; None writes none by the clock.

@@ -44,7 +44,7 @@ class ProgressBar(Callback):
         self._drawn_at, self._drawn_step = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Redraws when the last drawing is old enough."""
         now = time.perf_counter()
@@ -76,7 +76,7 @@ class ProgressBar(Callback):
         self._bar.set_description_str(f"{_epoch(trainer)} evaluating {batch_idx}/{total}", refresh=True)
         self._drawn_at = now
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Writes the line of an evaluation."""
         if self._bar is None:
             return
@@ -114,6 +114,6 @@ def _epoch(trainer: pl.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
 
 
-def _speed(trainer: pl.Trainer) -> str:
+def _speed(trainer: Any) -> str:
     speed = next((s for s in (getattr(c, "images_per_s", None) for c in trainer.callbacks) if s), None)
     return f"  {speed:.1f} images/s" if speed else ""

@@ -35,9 +35,7 @@ class TrainingLog(Callback):
         self._window_started = time.perf_counter()
         self._window_images = 0
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Adds the step to the window, and logs the window when it is full or the epoch ends."""
         # float64, so that a window that went through a checkpoint sums to the same value.
         loss, empty = pl_module.step_loss.double(), pl_module.step_empty
@@ -76,7 +74,7 @@ class TrainingLog(Callback):
         self._window_steps = state_dict["steps"]
         self.num_empty_batches = state_dict["num_empty_batches"]
 
-    def _log(self, trainer: pl.Trainer, step: int) -> None:
+    def _log(self, trainer: Any, step: int) -> None:
         assert self._window_loss is not None
         assert self._window_empty is not None
         loss, empty = float(self._window_loss) / self._window_steps, int(self._window_empty)

@@ -117,7 +117,7 @@ class Zoo(nn.Module):
 
 def _build(architecture: str, num_classes: int, encoder: str, in_channels: int) -> Any:
     check_encoder_name(encoder)
-    extra = {"dynamic_img_size": True} if architecture == "dpt" else {}
+    extra = {"dynamic_img_size": True, "num_classes": 0} if architecture == "dpt" else {}
     try:
         return _NETS[architecture](
             encoder_name=encoder, encoder_weights=None, in_channels=in_channels, classes=num_classes, **extra
