@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segframe import build, runfolder
-from segframe.compose import compose
+from segframe.config.compose import compose
 
 CASES = {
     "short step": ["model=tiny", "data.batch_size=2", "augment.sample.crop_size=[32,32]"],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segframe import runfolder
-from segframe.compose import RUN_DIR_VARIABLE, ConfigError, resolved
+from segframe.config.compose import RUN_DIR_VARIABLE, ConfigError, resolved
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

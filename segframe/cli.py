@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from segframe import __version__
-from segframe.options import DIRS_VARIABLE, ConfigError, nearest
+from segframe.config.options import DIRS_VARIABLE, ConfigError, nearest
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -32,8 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def train(words: list[str]) -> int:
     """Trains, or goes on with resume=RUN; the last of a key given twice counts."""
-    from segframe.compose import compose, compose_resume, run_overrides
-    from segframe.overrides import name_of
+    from segframe.config.compose import compose, compose_resume, run_overrides
+    from segframe.config.overrides import name_of
 
     is_asked_only = "--cfg" in words
     words = [word for word in words if word != "--cfg"]
@@ -59,8 +59,8 @@ def evaluate(words: list[str]) -> int:
     run = _taken(words, "run")
     if not run:
         raise ConfigError("evaluate needs a run folder: segframe evaluate run=outputs/DATE/TIME-MODEL-DATASET")
-    from segframe.compose import compose_resume
-    from segframe.overrides import name_of
+    from segframe.config.compose import compose_resume
+    from segframe.config.overrides import name_of
 
     checkpoint = _taken(words, "checkpoint") or "best"
     if checkpoint not in ("best", "last") and not Path(checkpoint).exists():
@@ -108,7 +108,7 @@ def _unknown_verb(verb: str, words: Sequence[str]) -> str:
 
 
 def _help(words: Sequence[str]) -> str:
-    from segframe.usage import options_of, overview
+    from segframe.config.usage import options_of, overview
 
     extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
     asked = [word for word in words if not word.startswith("-") and "=" not in word and word not in VERBS]
@@ -137,7 +137,7 @@ def _with_config_dirs(words: Sequence[str]) -> list[str]:
 
 def _taken(words: Sequence[str], name: str) -> str:
     """Returns the last value that ``name`` is given, empty where it is not given or null."""
-    from segframe.overrides import name_of, value_of
+    from segframe.config.overrides import name_of, value_of
 
     values = [value_of(word) for word in words if name_of(word) == name and "=" in word]
     return values[-1] if values and values[-1] != "null" else ""

@@ -16,7 +16,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from segframe.options import ConfigError, shipped_dir
+from segframe.config.options import ConfigError, shipped_dir
 
 _NEEDED = (
     "torch",

@@ -1,6 +1,6 @@
 """The number ranges that configurable arguments are annotated with.
 
-`segframe.schema` reads these names from a signature before anything heavy is imported, so an
+`segframe.config.schema` reads these names from a signature before anything heavy is imported, so an
 argument's annotation is the one place that says which values a configuration key may take.
 """
 

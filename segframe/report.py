@@ -13,7 +13,7 @@ from segframe import figures, runfolder
 from segframe.callbacks.checkpoints import Checkpoints
 from segframe.callbacks.ema import Ema
 from segframe.contracts import IGNORE_INDEX, Batch
-from segframe.loggers.panels import PanelLogger, Sample
+from segframe.figures.panels import PanelLogger, Sample
 from segframe.metrics.scores import iou, summary
 from segframe.metrics.table import class_table
 

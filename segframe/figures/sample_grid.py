@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from segframe.figures import canvas
-from segframe.loggers.panels import Sample
+from segframe.figures.panels import Sample
 
 _HEADINGS = ("image", "truth", "prediction", "error")
 _CELL = 3.0  # inches: the longest side of a picture

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 from torch import Tensor
 
-from segframe.loggers.panels import Sample
+from segframe.figures.panels import Sample
 
 _FOLDER = "tensorboard"
 _FLUSH_S = 10

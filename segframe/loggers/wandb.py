@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 from torch import Tensor
 
-from segframe.loggers.panels import Sample
+from segframe.figures.panels import Sample
 
 _MAX_MASK_CLASSES = 256  # wandb stores masks as 8-bit PNGs
 

@@ -44,7 +44,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 
 def test_a_foreign_file_is_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(CheckpointError, match="not a checkpoint of segframe.*init_from"):
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of segframe.*init_from"):
         read_checkpoint(tmp_path / "foreign.ckpt")
     (tmp_path / "text.ckpt").write_text("hello")
     with pytest.raises(CheckpointError, match="damaged"):

@@ -12,7 +12,10 @@ def net() -> nn.Module:
     return nn.ModuleDict(
         {
             "body": nn.Sequential(
-                nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+                nn.Conv2d(3, 4, 3),
+                nn.BatchNorm2d(4),
+                nn.Dropout(0.5),
+                nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)),
             ),
             "tail": nn.Conv2d(4, 2, 1),
         }

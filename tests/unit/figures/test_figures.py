@@ -9,9 +9,9 @@ from segframe import figures
 from segframe.figures.canvas import ink_on, short
 from segframe.figures.confusion_map import confusion_figure
 from segframe.figures.iou_bars import iou_figure
+from segframe.figures.panels import Sample
 from segframe.figures.sample_grid import colored, errors, predictions_figure
 from segframe.figures.training_curves import curves_figure
-from segframe.loggers.panels import Sample
 
 IGNORE = 255
 CLASSES = ["sky", "a name with $dollar$ and _underscore_", "white"]

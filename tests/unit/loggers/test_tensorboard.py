@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tensorboard")
 
-from segframe.loggers.panels import PanelLogger, Sample
+from segframe.figures.panels import PanelLogger, Sample
 from segframe.loggers.tensorboard import TensorBoard
 
 

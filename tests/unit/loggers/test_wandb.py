@@ -21,7 +21,7 @@ BLOCK, FULL, LAST = 32768, 1, 4
 RUN = """
 import sys
 import numpy as np
-from segframe.loggers.panels import PanelLogger, Sample
+from segframe.figures.panels import PanelLogger, Sample
 from segframe.loggers.wandb import Wandb
 
 log = Wandb(sys.argv[1], name="night", project="streets", group="g", tags=["t"])

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Interval, Len
 
+from segframe.config.schema import ABSENT, describe, fits, violations
+from segframe.config.signatures import read_signature
 from segframe.ranges import Fraction, Positive, PositiveInt
-from segframe.schema import ABSENT, describe, fits, violations
-from segframe.signatures import read_signature
 
 SOURCE = '''
 from __future__ import annotations
@@ -69,7 +69,7 @@ def package(tmp_path, monkeypatch):
     (folder / "constants.py").write_text("from typing import Literal\nMode = Literal['whole', 'slide']\nLOW = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield "fakepackage"
-    from segframe import sources
+    from segframe.config import sources
 
     for value in vars(sources).values():
         if hasattr(value, "cache_clear"):

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from segframe.options import ConfigError, nearest
-from segframe.overrides import last_wins, name_of
+from segframe.config.options import ConfigError, nearest
+from segframe.config.overrides import last_wins, name_of
 
 OVERRIDES_FILE = "overrides.json"
 """The file of a run folder that holds the words which the run was started with."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segframe.sources import Source, find, qualified
+from segframe.config.sources import Source, find, qualified
 
 UNKNOWN = object()
 """Stands for a default that is no literal."""

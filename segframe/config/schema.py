@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MaxLen, MinLen, MultipleOf
 
-from segframe.options import did_you_mean
-from segframe.signatures import Signature, read_signature
+from segframe.config.options import did_you_mean
+from segframe.config.signatures import Signature, read_signature
 
 ABSENT = object()
 """Stands for a value that could not be had; whoever puts it there reports why."""
 
-SECTIONS = {"": "segframe.settings.Settings", "run": "segframe.settings.Run"}
+SECTIONS = {"": "segframe.config.settings.Settings", "run": "segframe.config.settings.Run"}
 """The sections without a ``_target_`` whose keys are declared all the same."""
 
 _META = {

@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from segframe.options import nearest
-from segframe.unknown import Groups, unknown_option
+from segframe.config.options import nearest
+from segframe.config.unknown import Groups, unknown_option
 
 _FLAGS = ("--help", "--version", "--cfg", "--config-dir")
 _FORM = "write KEY=VALUE, such as optimizer.lr=0.01, or GROUP=OPTION, such as model=segnet"

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segframe.options import did_you_mean
+from segframe.config.options import did_you_mean
 
 Groups = Mapping[str, Sequence[str]]
 """The options of every group, by the group's name."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from segframe.options import did_you_mean
+from segframe.config.options import did_you_mean
 
 
 @dataclass

@@ -16,13 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from segframe import schema
-from segframe.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups
-from segframe.overrides import parse
-from segframe.recipe import Recipe, default_groups, joined, load, primary_config, quoted, squeezed
-from segframe.rerun import run_overrides
-from segframe.signatures import read_signature
-from segframe.unknown import Groups, all_keys, has_key, nearest_key, unknown_key
+from segframe.config import schema
+from segframe.config.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups
+from segframe.config.overrides import parse
+from segframe.config.recipe import Recipe, default_groups, joined, load, primary_config, quoted, squeezed
+from segframe.config.rerun import run_overrides
+from segframe.config.signatures import read_signature
+from segframe.config.unknown import Groups, all_keys, has_key, nearest_key, unknown_key
 
 __all__ = ["ConfigError", "compose", "compose_resume", "resolved", "run_overrides"]
 

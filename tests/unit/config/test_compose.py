@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from segframe.compose import ConfigError, compose, compose_resume, resolved, run_overrides
-from segframe.options import shipped_dir
-from segframe.overrides import last_wins, name_of, value_of
-from segframe.usage import MOST_USED
+from segframe.config.compose import ConfigError, compose, compose_resume, resolved, run_overrides
+from segframe.config.options import shipped_dir
+from segframe.config.overrides import last_wins, name_of, value_of
+from segframe.config.usage import MOST_USED
 
 CONF = shipped_dir()
 
@@ -210,7 +210,7 @@ def test_the_keys_that_help_explains_exist():
 
 def test_composing_imports_no_torch():
     code = (
-        "import sys; from segframe.compose import compose; compose([]); import segframe.cli, segframe.doctor;"
+        "import sys; from segframe.config.compose import compose; compose([]); import segframe.cli, segframe.doctor;"
         "sys.exit([m for m in ('torch', 'lightning', 'pytorch_lightning', 'numpy') if m in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CONF.parent)

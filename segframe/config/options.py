@@ -21,7 +21,7 @@ class ConfigError(ValueError):
 
 def shipped_dir() -> Path:
     """Returns segframe's own conf folder: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / f"{PRIMARY}.yaml").is_file():
             return folder

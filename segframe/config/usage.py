@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segframe.options import (
+from segframe.config.options import (
     PRIMARY,
     ConfigError,
     config_dirs,

@@ -16,10 +16,10 @@ from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
-from segframe.options import ConfigError, key_line, option_file
-from segframe.unknown import Groups, unknown_option
+from segframe.config.options import ConfigError, key_line, option_file
+from segframe.config.unknown import Groups, unknown_option
 
 
 @dataclass
