@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import time
 from typing import Any
@@ -13,19 +15,23 @@ from tqdm import tqdm
 from segframe.contracts import Batch
 from segframe.ranges import Positive
 
+_LOG_FILE_S = 30.0  # seconds between lines where the output is no terminal
+
 
 class ProgressBar(Callback):
     """One bar over the whole run with loss, mIoU and images/s, and a line per evaluation.
 
+    On a terminal the bar is redrawn in place; in a log file it is a line every half minute.
+
     Args:
-        refresh_s: Seconds between redraws on a terminal; a log file gets a line every 30 s instead.
+        refresh_s: Seconds between redraws on a terminal.
     """
 
     def __init__(self, refresh_s: Positive = 0.2) -> None:
-        self._refresh_s = refresh_s if sys.stderr.isatty() else 30.0
+        self._on_terminal = sys.stderr.isatty()
+        self._refresh_s = refresh_s if self._on_terminal else _LOG_FILE_S
         self._bar: Any = None
-        self._drawn_at = 0.0
-        self._drawn_step = 0
+        self._drawn_at, self._drawn_step = 0.0, 0
         self._miou = "-"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -34,12 +40,13 @@ class ProgressBar(Callback):
             return
         total = trainer.estimated_stepping_batches
         self._bar = tqdm(
-            total=int(total),
+            desc=_epoch(trainer),
+            total=None if total == float("inf") else int(total),
             initial=trainer.global_step,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=self._refresh_s,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
+            file=sys.stderr if self._on_terminal else io.StringIO(),
+            # Not dynamic_ncols: a pseudo-terminal without a size would hide the bar.
+            ncols=min(120, shutil.get_terminal_size((120, 24)).columns - 1),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}]",
         )
         self._drawn_at, self._drawn_step = time.perf_counter(), trainer.global_step
 
@@ -52,46 +59,31 @@ class ProgressBar(Callback):
             return
         step = trainer.global_step
         speed = (step - self._drawn_step) * len(batch.names) * trainer.world_size / (now - self._drawn_at)
-        self._bar.set_description_str(_epoch(trainer), refresh=False)
-        self._bar.set_postfix_str(
-            f"loss {float(pl_module.step_loss):.3f} mIoU {self._miou} {speed:.1f} images/s", refresh=False
-        )
-        self._bar.n = step
-        self._bar.refresh()
-        self._drawn_at, self._drawn_step = now, step
+        loss = float(pl_module.step_loss)
+        self._draw(trainer, f"{_epoch(trainer)}  loss {loss:.3f}  mIoU {self._miou}  {speed:.1f} images/s")
 
     def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Shows how far the evaluation is."""
-        now = time.perf_counter()
-        if self._bar is None or now - self._drawn_at < self._refresh_s:
-            return
-        total = trainer.num_val_batches[0]
-        self._bar.set_description_str(f"{_epoch(trainer)} evaluating {batch_idx}/{total}", refresh=True)
-        self._drawn_at = now
+        if self._bar is not None and time.perf_counter() - self._drawn_at >= self._refresh_s:
+            self._draw(trainer, f"{_epoch(trainer)}  evaluating {batch_idx}/{trainer.num_val_batches[0]}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Writes the line of an evaluation."""
         if self._bar is None:
             return
         metrics = trainer.callback_metrics
-        self._miou = f"{float(metrics['val/miou']):.3f}" if "val/miou" in metrics else "-"
-        train = _speed(trainer)
-        self._bar.clear()
-        tqdm.write(
+        self._miou = f"{float(metrics['val/miou']):.3f}"
+        line = (
             f"{_epoch(trainer)}  step {trainer.global_step}  train loss {float(pl_module.step_loss):.3f}  "
-            f"val loss {float(metrics.get('val/loss', float('nan'))):.3f}  mIoU {self._miou}{train}",
-            file=sys.stderr,
+            f"val loss {float(metrics['val/loss']):.3f}  mIoU {self._miou}{_speed(trainer)}"
         )
-        self._bar.n = trainer.global_step
-        self._bar.set_description_str(_epoch(trainer), refresh=True)
-        self._drawn_at, self._drawn_step = time.perf_counter(), trainer.global_step
+        if self._on_terminal:
+            self._bar.clear()
+        print(line, file=sys.stderr, flush=True)
+        if self._on_terminal:
+            self._draw(trainer, f"{_epoch(trainer)}  mIoU {self._miou}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends the bar."""
@@ -100,6 +92,13 @@ class ProgressBar(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Ends the bar before an error is printed."""
         self._close(trainer)
+
+    def _draw(self, trainer: pl.Trainer, text: str) -> None:
+        self._bar.n = trainer.global_step
+        self._bar.set_description_str(text, refresh=self._on_terminal)
+        if not self._on_terminal:
+            print(self._bar, file=sys.stderr, flush=True)
+        self._drawn_at, self._drawn_step = time.perf_counter(), trainer.global_step
 
     def _close(self, trainer: pl.Trainer) -> None:
         if self._bar is not None:
@@ -111,7 +110,7 @@ class ProgressBar(Callback):
 def _epoch(trainer: pl.Trainer) -> str:
     if trainer.max_epochs is None or trainer.max_epochs < 0:
         return f"epoch {trainer.current_epoch + 1}"
-    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+    return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
 
 
 def _speed(trainer: Any) -> str:
