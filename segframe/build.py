@@ -61,7 +61,7 @@ def train(config: DictConfig, overrides: list[str]) -> int:
     values = resolved(config)
     folder = Path(values["run"]["dir"])
     checkpoint = _checkpoint_to_resume(values, folder)
-    is_main = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+    is_main = _is_main()
     os.environ[RUN_DIR_VARIABLE] = str(folder)
     run = None
     try:
@@ -144,6 +144,8 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         palette=list(data.val.palette),
         seed=values["seed"],
     )
+    if training:
+        _check_normalisation(task.net, values)
     if training and values["init_from"] and checkpoint is None:
         _initialise_from(task.net, values["init_from"])
     trainer: Any = _make(
@@ -186,6 +188,12 @@ def _loggers(config: DictConfig, folder: Path, checkpoint: str | None) -> list[A
     return loggers
 
 
+def _is_main() -> bool:
+    """Whether this process is the first of the run, also before Lightning knows its rank."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"))
+    return all(int(rank) == 0 for rank in ranks if rank is not None)
+
+
 def _checkpoint_to_resume(values: dict[str, Any], folder: Path) -> str | None:
     """Returns the checkpoint that a resumed run goes on from; None starts from the beginning."""
     if not values["resume"]:
@@ -201,14 +209,31 @@ def _checkpoint_to_resume(values: dict[str, Any], folder: Path) -> str | None:
 def _check_spans(values: dict[str, Any]) -> None:
     """Checks what no single key decides."""
     batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
-    ranks = values["trainer"]["num_nodes"] * (
-        values["trainer"]["devices"] if isinstance(values["trainer"]["devices"], int) else 1
-    )
+    ranks = _num_ranks(values)
     if batch % (parts * ranks):
         fitting = max(parts * ranks, batch // (parts * ranks) * parts * ranks)
         raise ValueError(
             f"data.batch_size={batch} is the batch of one optimizer step and must divide into {ranks} rank(s) x "
             f"trainer.accumulate_grad_batches={parts} equal parts; the nearest that does is data.batch_size={fitting}."
+        )
+
+
+def _num_ranks(values: dict[str, Any]) -> int:
+    devices = values["trainer"]["devices"]
+    per_node = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
+    return int(values["trainer"]["num_nodes"]) * per_node
+
+
+def _check_normalisation(net: Any, values: dict[str, Any]) -> None:
+    """Checks that BatchNorm gets more than one value per channel wherever the net pools to 1 x 1."""
+    needed = getattr(net, "minimum_train_batch", 1)
+    batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
+    ranks = _num_ranks(values)
+    if batch // (ranks * parts) < needed:
+        raise ValueError(
+            f"{type(net).__name__} pools to 1 x 1 before a BatchNorm, which needs {needed} images at once, and a batch "
+            f"of data.batch_size={batch} over {ranks} rank(s) x trainer.accumulate_grad_batches={parts} leaves "
+            f"{batch // (ranks * parts)}; set data.batch_size={needed * ranks * parts} or more, or cut it less."
         )
 
 
@@ -252,7 +277,8 @@ def _initialise_from(net: Any, source: str) -> None:
             path / "checkpoints/last.ckpt",
         )
     transfer = load_matching(net, net_weights(read_weights_file(path)))
-    print(f"init_from={path}: {transfer}", file=sys.stderr)
+    if _is_main():
+        print(f"init_from={path}: {transfer}", file=sys.stderr)
 
 
 def net_weights(content: Any) -> dict[str, Any]:

@@ -136,5 +136,7 @@ def _offer(path: Path) -> str:
     others = sorted(path.parent.glob("*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True)
     for other in others:
         if other != path and is_intact(other):
-            return f" An earlier one is intact: {other} (checkpoint={other} takes it)."
+            return (
+                f" An earlier one is intact; go on from it with resume={other} or evaluate it with checkpoint={other}."
+            )
     return ""

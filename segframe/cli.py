@@ -37,9 +37,12 @@ def train(words: list[str]) -> int:
 
     is_asked_only = "--cfg" in words
     words = [word for word in words if word != "--cfg"]
-    run = _taken(words, "resume")
-    if run:
+    source = _taken(words, "resume")
+    if source:
+        # A checkpoint stands in the folder RUN/checkpoints.
+        run = str(Path(source).parent.parent) if source.endswith(".ckpt") else source
         config = compose_resume(run, words)
+        config.resume = source
         words = run_overrides(run, words)
     else:
         words = [word for word in words if name_of(word) != "resume"]

@@ -24,13 +24,13 @@ class Batch(NamedTuple):
         image: uint8 (B, 3, H, W), RGB.
         mask: uint8 (B, H, W), class ids and ``IGNORE_INDEX``.
         names: One file name or identifier per sample.
-        index: int64 (B,), the position of each sample in its data set.
+        indices: int64 (B,), the position of each sample in its data set.
     """
 
     image: Tensor
     mask: Tensor
     names: list[str]
-    index: Tensor
+    indices: Tensor
 
 
 class SegmentationOutput(NamedTuple):

@@ -34,7 +34,7 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
             f"out of memory with a batch of {batch_size} in {parts} micro-batch(es) of {crop} crops. The same numbers "
             f"with less memory: trainer.accumulate_grad_batches={parts * 2} or trainer.auto_batch=true, "
             "task.activation_checkpointing=true, trainer.precision=bf16-mixed. Other numbers: a smaller "
-            f"data.batch_size or augment.crop_size. ({_first_line(error)})"
+            f"data.batch_size or augment.sample.crop_size. ({_first_line(error)})"
         )
     if isinstance(error, NonFiniteLossError):
         return str(error)

@@ -205,7 +205,7 @@ class SegmentationTask(pl.LightningModule):
         for row, name in enumerate(batch.names):
             before = self.confusion.matrix
             self.confusion.update(prediction[row], batch.mask[row])
-            self.per_image.append((int(batch.index[row]), name, (self.confusion.matrix - before).cpu()))
+            self.per_image.append((int(batch.indices[row]), name, (self.confusion.matrix - before).cpu()))
 
     def predict(self, batch: Batch) -> Tensor:
         """Returns the predicted class ids (B, H, W) of whole images."""
@@ -245,7 +245,7 @@ class SegmentationTask(pl.LightningModule):
     def _input(self, batch: Batch, training: bool) -> Tensor:
         dtype = next(self.net.parameters()).dtype
         image = self.preprocess(batch, epoch=self.current_epoch if training else None, dtype=dtype)
-        return image.contiguous(memory_format=torch.channels_last) if self._channels_last else image
+        return image.contiguous(memory_format=torch.channels_last if self._channels_last else torch.contiguous_format)
 
     def _seed_dropout(self, step: int, part: int) -> None:
         """Makes randomness inside the net a pure function of (seed, step, micro-batch, rank)."""

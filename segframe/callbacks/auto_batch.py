@@ -34,12 +34,13 @@ class AutoBatch(Callback):
         else:
             raise MemoryError(
                 f"trainer.auto_batch=true: not even one image of {tuple(batch.image.shape[-2:])} fits the memory. "
-                "Lower augment.crop_size, or set task.activation_checkpointing=true or trainer.precision=bf16-mixed."
+                "Lower augment.sample.crop_size, or set task.activation_checkpointing=true."
             )
-        print(
-            f"trainer.auto_batch: {size} images per rank run as {parts} micro-batch(es) of {size // parts}",
-            file=sys.stderr,
-        )
+        if trainer.is_global_zero:
+            print(
+                f"trainer.auto_batch: {size} images per rank run as {parts} micro-batch(es) of {size // parts}",
+                file=sys.stderr,
+            )
 
     @staticmethod
     def _fits(trainer: Any, pl_module: Any, batch: Batch) -> bool:

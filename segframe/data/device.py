@@ -58,7 +58,7 @@ class Preprocess:
         """
         if epoch is None or not any(self.strengths):
             return normalise(batch.image, self.mean, self.std, dtype)
-        factors = [self._factors(epoch, index) for index in batch.index.tolist()]
+        factors = [self._factors(epoch, index) for index in batch.indices.tolist()]
         factors_B3 = torch.from_numpy(np.stack(factors)).to(batch.image.device, dtype, non_blocking=True)
         return normalise(jitter(batch.image.to(dtype), factors_B3), self.mean, self.std, dtype)
 

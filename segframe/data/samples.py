@@ -135,7 +135,7 @@ def _collate(samples: list[Sample], remedy: str) -> Batch:
         image=image,
         mask=torch.stack([sample.mask for sample in samples]),
         names=[sample.name for sample in samples],
-        index=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
+        indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
     )
 
 

@@ -48,9 +48,9 @@ def test_colours_depend_on_seed_epoch_and_index_alone(batch):
 
     reference = run(batch)
     torch.testing.assert_close(reference, run(batch), rtol=0, atol=0)
-    part = Batch(batch.image[1:], batch.mask[1:], batch.names[1:], batch.index[1:])
+    part = Batch(batch.image[1:], batch.mask[1:], batch.names[1:], batch.indices[1:])
     torch.testing.assert_close(run(part), reference[1:], rtol=0, atol=1e-12)
-    for other in (run(batch, seed=1), run(batch, epoch=1), run(batch._replace(index=batch.index + 1))):
+    for other in (run(batch, seed=1), run(batch, epoch=1), run(batch._replace(indices=batch.indices + 1))):
         assert (other - reference).abs().amax((1, 2, 3)).min() > 1e-3
 
 

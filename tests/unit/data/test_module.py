@@ -53,7 +53,7 @@ class Recorder(pl.LightningModule):
 
     def training_step(self, batch, batch_idx):
         content = batch.image.long().flatten(1).mul(torch.arange(1, batch.image[0].numel() + 1)).sum(1)
-        self.seen.append((self.current_epoch, batch_idx, batch.index.tolist(), content.tolist()))
+        self.seen.append((self.current_epoch, batch_idx, batch.indices.tolist(), content.tolist()))
         return self.weight * 0
 
     def validation_step(self, batch, batch_idx):
@@ -155,8 +155,8 @@ def test_loaders_leave_the_global_random_state_alone():
 
 def test_overfit_trains_and_evaluates_on_the_same_few_samples():
     module = data(overfit=4)
-    trained = [index for batch in module.train_dataloader() for index in batch.index.tolist()]
-    evaluated = [index for batch in module.val_dataloader() for index in batch.index.tolist()]
+    trained = [index for batch in module.train_dataloader() for index in batch.indices.tolist()]
+    evaluated = [index for batch in module.val_dataloader() for index in batch.indices.tolist()]
     assert sorted(trained) == evaluated == [0, 1, 2, 3]
     with pytest.raises(ValueError, match=r"data.overfit=19 but the training set has 18"):
         data(overfit=19)
@@ -174,4 +174,4 @@ def test_batches_hold_uint8_in_the_memory_order_of_decoders():
     assert batch.image.dtype == batch.mask.dtype == torch.uint8
     assert batch.image.shape == (4, 3, 8, 8)
     assert batch.image.is_contiguous(memory_format=torch.channels_last)
-    assert batch.names == [f"number-{index}" for index in batch.index.tolist()]
+    assert batch.names == [f"number-{index}" for index in batch.indices.tolist()]
