@@ -9,6 +9,7 @@ Every ratio is measured within one run, the two sides taking turns round by roun
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def measure_loop(name: str, rounds: int) -> dict[str, float]:
-    """Times the steps of ``train.py``'s loop, with bar and logging, and those of a bare loop over the same net and data."""
+    """Times the steps of ``train.py``'s loop, with bar and logging, and of a bare loop over the same net and data."""
     pairs = []
     for _ in range(rounds):
         pairs.append((lightning_seconds(name), bare_seconds(name)))
@@ -86,7 +87,8 @@ def lightning_seconds(name: str) -> float:
     import pytorch_lightning as pl
 
     class Clock(pl.Callback):
-        times: list[float] = []
+        def __init__(self) -> None:
+            self.times: list[float] = []
 
         def on_train_batch_start(self, *_: Any) -> None:
             self.times.append(time.perf_counter())
@@ -94,7 +96,6 @@ def lightning_seconds(name: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = assembled(name, folder)
         clock = Clock()
-        clock.times = []
         run.callbacks.append(clock)
         run.trainer.fit(run.task, datamodule=run.data)
         return _per_step(clock.times)
@@ -130,7 +131,7 @@ def bare_seconds(name: str) -> float:
 
 
 def _per_step(times: list[float]) -> float:
-    steps = [b - a for a, b in zip(times, times[1:], strict=False)][WARM_UP:]
+    steps = [b - a for a, b in itertools.pairwise(times)][WARM_UP:]
     return statistics.mean(steps)
 
 
