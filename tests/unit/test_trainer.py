@@ -48,7 +48,7 @@ def test_max_steps_at_an_epoch_s_end_evaluates_once(fit, rows):
         (("trainer.max_steps=5", "trainer.max_epochs=-1"), 5),
         (("trainer.accumulate_grad_batches=2",), 8),
         (("dataset.train.num_images=18",), 8),
-        (("data.overfit=4",), 2),
+        (("++data.overfit=4",), 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -74,7 +74,7 @@ class Seen(Callback):
 def test_overfit_trains_and_evaluates_on_the_same_few_images(fit, rows):
     seen = Seen()
     run = fit(
-        "data.overfit=4", "augment=none", "trainer.max_epochs=60", "optimizer.lr=0.02", "scheduler=constant",
+        "++data.overfit=4", "augment=none", "trainer.max_epochs=60", "optimizer.lr=0.02", "scheduler=constant",
         "trainer.check_val_every_n_epoch=60", change=lambda run: run.callbacks.append(seen),
     )  # fmt: skip
     assert seen.train == seen.val
