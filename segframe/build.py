@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def train(config: DictConfig, overrides: list[str]) -> int:
     checkpoint = _checkpoint_to_resume(values, folder)
     is_main = _is_main()
     os.environ[RUN_DIR_VARIABLE] = str(folder)
-    run = None
+    run, started = None, time.perf_counter()
     try:
         if is_main:
             runfolder.prepare(folder, values, overrides)
@@ -73,7 +74,7 @@ def train(config: DictConfig, overrides: list[str]) -> int:
         if run.trainer.is_global_zero:
             from segframe import report
 
-            report.finish(run, speed(run))
+            report.finish(run, {**speed(run), "wall_s": time.perf_counter() - started})
     except BaseException as error:
         return _ended_by(error, folder, values, run, is_main)
     return 0

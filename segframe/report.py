@@ -28,7 +28,7 @@ def finish(run: Run, speed: dict[str, float | None]) -> None:
 
     Args:
         run: A run whose training has ended with an evaluation.
-        speed: Seconds per step, images per second and peak memory.
+        speed: Seconds per step and of the whole run, images per second, peak memory.
     """
     results = runfolder.write_results(run.folder, run.values, "finished", **speed)
     matrix = run.task.confusion.compute()
