@@ -69,7 +69,10 @@ def train(config: DictConfig, overrides: list[str]) -> int:
         if is_main:
             runfolder.prepare(folder, values, overrides)
             runfolder.write_results(folder, values, status="running")
+            print(f"run folder: {folder}", file=sys.stderr, flush=True)
         run = assemble(config, folder, checkpoint)
+        if is_main:
+            print(description(run), file=sys.stderr, flush=True)
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         if run.trainer.is_global_zero:
             from segframe import report
@@ -157,6 +160,17 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         loggers=_loggers(config, folder, checkpoint) if training else [],
     )
     return Run(folder, values, task, data, trainer)
+
+
+def description(run: Run) -> str:
+    """Returns one line that says what is about to train on what."""
+    net, values = run.task.net, run.values
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    return (
+        f"{type(net).__name__} ({parameters:.1f} M parameters) on {type(run.data.train).__name__}: "
+        f"{run.data.num_train} training and {run.data.num_val} validation images, {run.data.batch_size} a step, "
+        f"{values['trainer']['precision']} on {run.trainer.strategy.root_device.type} x {run.trainer.world_size}"
+    )
 
 
 def _make(node: DictConfig, **extra: Any) -> Any:

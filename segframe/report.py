@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,17 @@ def evaluated(run: Run, checkpoint: Path) -> None:
     )
 
 
-@torch.no_grad()
 def collect_samples(run: Run) -> list[Sample]:
     """Returns predictions for the first validation images and for those of the lowest mIoU."""
+    worst = run.task.worst_images(NUM_WORST)
+    first = [i for i in range(min(NUM_FIRST, len(run.data.val))) if i not in worst]
+    return predicted_samples(run, first, worst)
+
+
+@torch.no_grad()
+def predicted_samples(run: Run, first: Sequence[int], worst: Sequence[int]) -> list[Sample]:
+    """Returns predictions for validation images by index, the second group marked as the worst."""
     dataset, task = run.data.val, run.task
-    worst = task.worst_images(NUM_WORST)
-    first = [i for i in range(min(NUM_FIRST, len(dataset))) if i not in worst]
     scores = {index: summary(counts, "drop")["miou"] for index, _, counts in task.per_image}
     averages = [c for c in run.callbacks if isinstance(c, Ema)]
     for average in averages:
