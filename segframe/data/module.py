@@ -59,7 +59,7 @@ class DataModule(pl.LightningDataModule):
         overfit: Trains and evaluates on the first so many training samples only; 0 uses all.
 
     Raises:
-        ValueError: If ``overfit`` asks for more samples than there are.
+        ValueError: If ``overfit`` asks for more samples than there are, or there are fewer than a batch takes.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class DataModule(pl.LightningDataModule):
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.num_train, self.num_val = overfit or len(train), overfit or len(val)
+        TrainBatchSampler(self.num_train, batch_size)  # a set smaller than a batch ends here, not after the net is made
 
     def train_dataloader(self) -> TrainLoader:
         """Returns the loader of this rank's parts of the training batches."""
