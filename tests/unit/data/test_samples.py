@@ -51,7 +51,7 @@ def test_ranks_together_hold_the_batch_of_one_process():
     for whole, *parts in zip(batches(0, 1), *(batches(rank, 3) for rank in range(3)), strict=True):
         assert torch.equal(whole.image, torch.cat([part.image for part in parts]))
         assert torch.equal(whole.mask, torch.cat([part.mask for part in parts]))
-        assert torch.equal(whole.index, torch.cat([part.index for part in parts]))
+        assert torch.equal(whole.indices, torch.cat([part.indices for part in parts]))
         assert whole.names == [name for part in parts for name in part.names]
 
 
