@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +14,9 @@ from torch.utils.data import Dataset
 from segframe.contracts import IGNORE_INDEX, Batch, SegmentationDataset
 from segframe.data.augment import Augment
 from segframe.data.sampler import Key
+
+
+_GRACE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,12 @@ def _collate(samples: list[Sample], remedy: str) -> Batch:
 
 
 def set_up_worker(worker: int) -> None:
-    """Keeps a worker to its own core."""
+    """Keeps a worker to its own core, and alive while the run that was told to stop writes its checkpoint.
+
+    Ctrl-C, a scheduler and ``kill -- -PGID`` signal every process of a run, workers included.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The run ends its workers itself; the alarm is for one that doesn't come to it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_S))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
