@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import random
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,3 +114,78 @@ def rows():
             return list(csv.DictReader(file))
 
     return read
+
+
+class RunProcess:
+    """A command line in a process group of its own, whose steps take as long as a test needs to aim.
+
+    It is forked from a server that has imported torch, so that a start costs no seconds.
+    """
+
+    def __init__(self, words: list[str], log: Path, slow_s: float, before: str) -> None:
+        self.words, self.log, self.process = words, log, None
+        code = [
+            "import os, sys, time, torch",
+            "os.setsid()",
+            f"output = os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)",
+            "[os.dup2(output, number) for number in (1, 2)]",
+            "torch.set_num_threads(1)",
+            "from segframe.task import SegmentationTask as Task",
+            "train, evaluate = Task.training_step, Task.validation_step",
+            f"Task.training_step = lambda *a: [time.sleep({slow_s}), train(*a)][1]",
+            f"Task.validation_step = lambda *a: [time.sleep({slow_s / 4}), evaluate(*a)][1]",
+            before,
+            "from segframe.cli import main",
+            f"sys.exit(main({words!r}))",
+        ]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            ["segframe.build", "segframe.report", "segframe.trainer", "segframe.data.module"]
+        )
+        self.process = context.Process(target=exec, args=("\n".join(code), {}))
+        environment = dict(os.environ)
+        os.environ.update(COLUMNS="200", OMP_NUM_THREADS="1", PYTHONWARNINGS="default")
+        self.process.start()
+        os.environ.clear()
+        os.environ.update(environment)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
+        """Returns as soon as a condition holds while the process lives."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.is_alive(), self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.003)
+
+    def send(self, number: int, to_group: bool = False) -> None:
+        (os.killpg if to_group else os.kill)(self.process.pid, number)
+
+    def end(self, timeout_s: float = 60) -> int:
+        """Waits for the process and returns its exit code, -N after signal N."""
+        self.process.join(timeout_s)
+        assert self.process.exitcode is not None, self.said
+        return self.process.exitcode
+
+    def clean_up(self) -> None:
+        if self.process.is_alive():
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.join()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts command lines in processes of their own and sees that none is left behind."""
+    started = []
+
+    def run(*words: str, slow_s: float = 0.05, before: str = "") -> RunProcess:
+        log = tmp_path / f"process-{len(started)}.log"
+        started.append(RunProcess([str(word) for word in words], log, slow_s, before))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.clean_up()

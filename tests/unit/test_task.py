@@ -71,9 +71,7 @@ LOSSES = {
 @pytest.mark.parametrize("loss", LOSSES)
 def test_accumulation_equals_the_big_batch(fit, rows, loss):
     words = (*SGD, FP64, "trainer.max_steps=3", "data.batch_size=8", *LOSSES[loss])
-    whole, halves, quarters = (
-        fit(*words, f"trainer.accumulate_grad_batches={n}", change=unevenly) for n in (1, 2, 4)
-    )
+    whole, halves, quarters = (fit(*words, f"trainer.accumulate_grad_batches={n}", change=unevenly) for n in (1, 2, 4))
     even = fit(*words)
     assert_close(weights(whole), weights(halves))
     assert_close(weights(whole), weights(quarters))
