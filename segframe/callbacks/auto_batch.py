@@ -25,7 +25,8 @@ class AutoBatch(Callback):
         Raises:
             MemoryError: If even single images don't fit.
         """
-        batch = trainer.strategy.batch_to_device(next(iter(trainer.train_dataloader)))
+        # A loader of its own: the run's own one would go on behind this batch.
+        batch = trainer.strategy.batch_to_device(next(iter(trainer.datamodule.train_dataloader())))
         size = len(batch.names)
         for parts in _divisors(size, trainer.num_micro_batches):
             trainer.num_micro_batches = parts
