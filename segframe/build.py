@@ -61,10 +61,20 @@ def train(config: DictConfig, overrides: list[str]) -> int:
     """
     values = resolved(config)
     folder = Path(values["run"]["dir"])
+    given = os.environ.get(RUN_DIR_VARIABLE)
+    os.environ[RUN_DIR_VARIABLE] = str(folder)
+    try:
+        return _train(config, overrides, values, folder)
+    finally:
+        # The next run of this process has a folder of its own.
+        os.environ.pop(RUN_DIR_VARIABLE) if given is None else os.environ.update({RUN_DIR_VARIABLE: given})
+
+
+def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], folder: Path) -> int:
     checkpoint = _checkpoint_to_resume(values, folder)
     is_main = _is_main()
-    os.environ[RUN_DIR_VARIABLE] = str(folder)
     run, started = None, time.perf_counter()
+    records = runfolder.kept_records(folder) if checkpoint and is_main else {}
     try:
         if is_main:
             runfolder.prepare(folder, values, overrides)
@@ -79,7 +89,11 @@ def train(config: DictConfig, overrides: list[str]) -> int:
 
             report.finish(run, {**speed(run), "wall_s": time.perf_counter() - started})
     except BaseException as error:
-        return _ended_by(error, folder, values, run, is_main)
+        code = _ended_by(error, folder, values, run, is_main)
+        if run is None or not run.task.has_trained:
+            for file, content in records.items():  # what was refused leaves the run as it was
+                file.write_bytes(content)
+        return code
     return 0
 
 
@@ -335,6 +349,7 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     from segframe import faults, task
     from segframe.callbacks.checkpoints import Interrupted
 
+    error = faults.own_error(error)
     parts = run.trainer.num_micro_batches if run else values["trainer"]["accumulate_grad_batches"]
     crop = "x".join(map(str, values["augment"]["sample"].get("crop_size") or ["whole image"]))
     told = faults.explain(error, values["data"]["batch_size"], parts, crop)
@@ -342,12 +357,10 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     if run is not None and isinstance(error, task.NonFiniteLossError) and error.batch is not None:
         path = faults.save_state(folder, error.batch, error.step, run.task.net.state_dict())
         told = f"{told} The batch and the weights are in {path}."
-    print(
-        f"\nerror: {told}" if told and not isinstance(error, Interrupted) else f"\n{told or full}",
-        file=sys.stderr,
-    )
+    stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+    print(f"\nerror: {told}" if told and not stopped else f"\n{told or full}", file=sys.stderr)
     if is_main and folder.is_dir():
-        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        status = "interrupted" if stopped else "failed"
         faults.record(folder, values, speed(run), status, error)
     if (folder / "checkpoints" / "last.ckpt").exists() and is_main:
         print(f"go on with: python train.py resume={folder}", file=sys.stderr)

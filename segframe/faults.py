@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from segframe import runfolder
 from segframe.callbacks.auto_batch import is_out_of_memory
 from segframe.callbacks.checkpoints import Interrupted
 from segframe.contracts import Batch
+from segframe.data.samples import SampleError
 from segframe.task import NonFiniteLossError
 
 _PACKAGE = Path(__file__).parent
@@ -40,16 +42,26 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
         return str(error)
     if isinstance(error, Interrupted):
         return f"stopped by {error}, with a checkpoint of the last step"
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped at once by Ctrl-C, without a further checkpoint"
+    if told := _from_worker(error):
+        return told
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return (
             f"a loader process died ({_first_line(error)}). Usually it ran out of memory or shared memory (/dev/shm): "
             "lower data.num_workers; data.num_workers=0 loads in the training process and shows the error itself."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return str(error.strerror or error)
-    if told := _from_worker(error):
-        return told
     return str(error) if _is_ours(error) else None
+
+
+def own_error(error: BaseException) -> BaseException:
+    """Returns the Ctrl-C that Lightning has turned into an exit, and any other error as it is."""
+    if not isinstance(error, SystemExit) or not isinstance(error.__context__, KeyboardInterrupt):
+        return error
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves Ctrl-C switched off
+    return error.__context__
 
 
 def exit_code(error: BaseException) -> int:
@@ -76,7 +88,7 @@ def save_state(folder: Path, batch: Batch, step: int, weights: dict[str, torch.T
 
 def _is_ours(error: BaseException) -> bool:
     """Whether segframe itself raised the error, so that its message is the whole story."""
-    if not isinstance(error, ValueError | TypeError | OSError | ImportError):
+    if not isinstance(error, ValueError | TypeError | OSError | ImportError | SampleError):
         return False
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).is_relative_to(_PACKAGE)
@@ -100,6 +112,10 @@ def record(
     folder: Path, values: dict[str, Any], speed: dict[str, float | None], status: str, error: BaseException
 ) -> None:
     """Writes how a run ended into results.json and, for an error, its traceback into error.txt."""
-    if status == "failed":
-        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    runfolder.write_results(folder, values, status, error=f"{type(error).__name__}: {error}", **speed)
+    try:
+        runfolder.write_results(folder, values, status, error=f"{type(error).__name__}: {error}", **speed)
+        if status == "failed":
+            (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError as failed:
+        # A full disk ends a run and is then still full.
+        print(f"results.json in {folder} does not say so: {failed.strerror or failed}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
@@ -47,6 +48,14 @@ def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str]) -> N
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     write_json(folder / "overrides.json", list(overrides))
     write_json(folder / "environment.json", {"versions": versions(), "git": git_state(), "command": sys.argv})
+
+
+def kept_records(folder: Path) -> dict[Path, bytes]:
+    """Returns what a run that goes on would overwrite: what it was started with, and results it finished with."""
+    files = {folder / name for name in ("config.yaml", "overrides.json", "environment.json", "results.json")}
+    kept = {file: file.read_bytes() for file in files if file.exists()}
+    results = kept.pop(folder / "results.json", b"")
+    return kept | ({folder / "results.json": results} if b'"status": "finished"' in results else {})
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -117,21 +126,24 @@ def write_results(folder: Path, values: dict[str, Any], status: str, **more: Any
     return results
 
 
-def final_and_best(metrics_csv: Path) -> dict[str, dict[str, float]]:
+def final_and_best(metrics_csv: Path) -> dict[str, dict[str, float | None]]:
     """Returns the last and the best value of every logged ``train/`` and ``val/`` key.
 
     The best loss or count of empty batches is the smallest; the best of anything else the largest.
+    None stands for a number that is not finite, which JSON can't hold.
     """
     if not metrics_csv.exists():
         return {}
     with metrics_csv.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    found = {}
+    found: dict[str, dict[str, float | None]] = {}
     for key in rows[0] if rows else ():
         values = [float(row[key]) for row in rows if row.get(key)]
         if values and key.startswith(("train/", "val/")):
             best = min if key.endswith(("loss", "empty_batches")) else max
-            found[key] = {"final": values[-1], "best": best(values)}
+            finite = [value for value in values if math.isfinite(value)]
+            final = values[-1] if math.isfinite(values[-1]) else None
+            found[key] = {"final": final, "best": best(finite, default=None)}
     return found
 
 

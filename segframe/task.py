@@ -83,6 +83,7 @@ class SegmentationTask(pl.LightningModule):
         self.step_loss = torch.zeros(())
         self.step_empty = torch.zeros((), dtype=torch.int64)
         self.evaluated_step = -1
+        self.has_trained = False
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._seed, self._auxiliary_weight = seed, auxiliary_weight
         self._channels_last, self._compile_net = channels_last, compile
@@ -237,6 +238,10 @@ class SegmentationTask(pl.LightningModule):
         """Returns the positions of this rank's validation images of the lowest mean IoU, worst first."""
         scored = [(summary(counts, "drop")["miou"], index) for index, _, counts in self.per_image]
         return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
+
+    def on_train_start(self) -> None:
+        """Notes that the run has got past everything that can refuse it."""
+        self.has_trained = True
 
     def on_train_end(self) -> None:
         """Checks the last step's loss too."""
