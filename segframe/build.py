@@ -94,6 +94,9 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
             for file, content in records.items():  # what was refused leaves the run as it was
                 file.write_bytes(content)
         return code
+    finally:
+        if run is not None:
+            run.data.close()
     return 0
 
 

@@ -82,27 +82,40 @@ class DataModule(pl.LightningDataModule):
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.num_train, self.num_val = overfit or len(train), overfit or len(val)
+        self._loaders: list[DataLoader[Sample]] = []
         TrainBatchSampler(self.num_train, batch_size)  # a set smaller than a batch ends here, not after the net is made
 
     def train_dataloader(self) -> TrainLoader:
         """Returns the loader of this rank's parts of the training batches."""
         rank, world_size = self._rank_and_world_size()
         sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed)
-        return TrainLoader(
+        loader = TrainLoader(
             TrainSamples(self.train, self.augment),
             sampler=sampler,
             position=lambda: self.position(len(sampler)),
             collate_fn=collate_train,
             **self._loader_options(),
         )
+        self._loaders.append(loader)
+        return loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of this rank's evaluation images."""
         rank, world_size = self._rank_and_world_size()
         sampler = EvalBatchSampler(self.num_val, self.val_batch_size, rank, world_size)
-        return DataLoader(
+        loader = DataLoader(
             EvalSamples(self.val), batch_sampler=sampler, collate_fn=collate_eval, **self._loader_options()
         )
+        self._loaders.append(loader)
+        return loader
+
+    def close(self) -> None:
+        """Ends the loader processes, which Python would otherwise end by a signal that they put off."""
+        for loader in self._loaders:
+            iterator, loader._iterator = loader._iterator, None
+            if iterator is not None and loader.num_workers:
+                iterator._shutdown_workers()  # type: ignore[attr-defined]
+        self._loaders.clear()
 
     def position(self, num_batches: int) -> Position:
         """Returns where the next training pass begins: (epoch, batch).
