@@ -84,6 +84,8 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
         if is_main:
             print(description(run), file=sys.stderr, flush=True)
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+        if checkpoint and not run.task.has_trained and _was_finished(run, checkpoint, records):
+            return 0
         if run.trainer.is_global_zero:
             from segframe import report
 
@@ -91,13 +93,26 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
     except BaseException as error:
         code = _ended_by(error, folder, values, run, is_main)
         if run is None or not run.task.has_trained:
-            for file, content in records.items():  # what was refused leaves the run as it was
-                file.write_bytes(content)
+            runfolder.restore(records)  # what was refused leaves the run as it was
         return code
     finally:
         if run is not None:
             run.data.close()
     return 0
+
+
+def _was_finished(run: Run, checkpoint: str, records: dict[Path, bytes]) -> bool:
+    """Evaluates a resumed run that had no step left; returns whether its results were there already."""
+    from segframe.checkpoint_io import read_checkpoint
+
+    _load_weights(run.task, read_checkpoint(Path(checkpoint)))
+    run.trainer.loggers = []  # the evaluation's row is in metrics.csv
+    run.trainer.validate(run.task, datamodule=run.data, verbose=False)
+    if run.folder / "results.json" not in records:
+        return False
+    runfolder.restore(records)
+    print("the run had finished; give a larger trainer.max_epochs or trainer.max_steps to go on", file=sys.stderr)
+    return True
 
 
 def evaluate(config: DictConfig, checkpoint: str, run_dir: str | Path) -> int:

@@ -58,6 +58,12 @@ def kept_records(folder: Path) -> dict[Path, bytes]:
     return kept | ({folder / "results.json": results} if b'"status": "finished"' in results else {})
 
 
+def restore(records: dict[Path, bytes]) -> None:
+    """Puts back what ``kept_records`` has kept."""
+    for file, content in records.items():
+        file.write_bytes(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
