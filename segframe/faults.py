@@ -38,10 +38,8 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
             "task.activation_checkpointing=true, trainer.precision=bf16-mixed. Other numbers: a smaller "
             f"data.batch_size or augment.sample.crop_size. ({_first_line(error)})"
         )
-    if isinstance(error, NonFiniteLossError):
+    if isinstance(error, NonFiniteLossError | Interrupted):
         return str(error)
-    if isinstance(error, Interrupted):
-        return f"stopped by {error}, with a checkpoint of the last step"
     if isinstance(error, KeyboardInterrupt):
         return "stopped at once by Ctrl-C, without a further checkpoint"
     if told := _from_worker(error):

@@ -76,6 +76,9 @@ class Checkpoints(Checkpoint):
         if self._mid_epoch and self.stop_signal is not None:
             raise Interrupted(self.stop_signal)
         trainer.should_stop = trainer.should_stop or stops
+        if stops or trainer.current_epoch + 1 == trainer.max_epochs:
+            # A run ends with an evaluation, however rare they are.
+            trainer.check_val_every_n_epoch = 1
 
     def on_validation_batch_end(
         self,
@@ -88,7 +91,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Ends an evaluation that a signal asked to stop; the run goes on from the last checkpoint before it."""
         if self.stop_signal is not None:
-            raise Interrupted(self.stop_signal)
+            raise Interrupted(self.stop_signal, "in an evaluation; the run goes on from the last checkpoint before it")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the best checkpoint if the epoch's evaluation was the best, and the last one."""
@@ -150,8 +153,8 @@ class Checkpoints(Checkpoint):
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The run was told to stop and has written its last checkpoint."""
+    """The run was told to stop and has done so where it can go on."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+    def __init__(self, number: int, where: str = "with a checkpoint of the last step") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}, {where}")
         self.number = number
