@@ -32,16 +32,14 @@ def finish(run: Run, speed: dict[str, float | None]) -> None:
         speed: Seconds per step and of the whole run, images per second, peak memory.
     """
     results = runfolder.write_results(run.folder, run.values, "finished", **speed)
-    matrix = run.task.confusion.compute()
-    samples = collect_samples(run)
-    _draw(run, samples, matrix)
-    for logger in run.trainer.loggers:
-        if isinstance(logger, PanelLogger):
-            logger.log_segmentation(
-                samples, matrix, run.task.classes, run.task.palette, run.trainer.global_step, IGNORE_INDEX
-            )
+    figures.curves(run.folder / "metrics.csv", run.folder / "curves.png")
     console = Console()
-    console.print(class_table(matrix, run.task.classes, run.task.absent))
+    if run.task.evaluated_step < 0:
+        console.print("trainer.limit_val_batches=0: nothing was evaluated, so there is no table and no prediction")
+    else:
+        matrix = run.task.confusion.compute()
+        _show_predictions(run, matrix)
+        console.print(class_table(matrix, run.task.classes, run.task.absent))
     _say_where(console, run, results)
 
 
@@ -96,13 +94,16 @@ def predicted_samples(run: Run, first: Sequence[int], worst: Sequence[int]) -> l
     return samples
 
 
-def _draw(run: Run, samples: list[Sample], matrix: torch.Tensor) -> None:
-    task, folder = run.task, run.folder
-    figures.curves(folder / "metrics.csv", folder / "curves.png")
+def _show_predictions(run: Run, matrix: torch.Tensor) -> None:
+    """Draws the pictures of an evaluation, into the run folder and for loggers that take them."""
+    task, folder, samples = run.task, run.folder, collect_samples(run)
     figures.predictions(samples, task.classes, task.palette, folder / "predictions.png", IGNORE_INDEX)
     figures.confusion(matrix, task.classes, folder / "confusion.png")
     mean = summary(matrix, task.absent)["miou"]
     figures.iou(iou(matrix, task.absent).tolist(), task.classes, task.palette, mean, folder / "iou.png")
+    for logger in run.trainer.loggers:
+        if isinstance(logger, PanelLogger):
+            logger.log_segmentation(samples, matrix, task.classes, task.palette, run.trainer.global_step, IGNORE_INDEX)
 
 
 def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
