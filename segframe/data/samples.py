@@ -15,7 +15,6 @@ from segframe.contracts import IGNORE_INDEX, Batch, SegmentationDataset
 from segframe.data.augment import Augment
 from segframe.data.sampler import Key
 
-
 _GRACE_S = 30
 
 
