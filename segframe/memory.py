@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -14,8 +15,7 @@ from torch.utils.checkpoint import checkpoint
 def checkpoint_activations(net: nn.Module) -> list[str]:
     """Makes every outermost ``nn.Sequential`` of a net recompute its activations in the backward pass.
 
-    A Sequential takes one input and returns one output, so this is safe for any net; running
-    statistics of BatchNorm are updated once, by the first forward pass alone.
+    Running statistics of BatchNorm are updated once, by the first forward pass alone.
 
     Returns:
         The names of the modules that recompute.
@@ -44,11 +44,11 @@ def _outermost_sequentials(module: nn.Module, prefix: str) -> Iterator[str]:
             yield from _outermost_sequentials(child, f"{path}.")
 
 
-def _recomputed(block: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    # Subclasses of Sequential may take and return more: SegNet's stages carry pooling indices.
     if not block.training:
-        return forward(x)
-    result: Tensor = checkpoint(forward, x, use_reentrant=False, context_fn=partial(_contexts, block))
-    return result
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
