@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segframe.build import Run
 
 NUM_FIRST, NUM_WORST = 3, 3
+PROFILE_LINES = 16
 
 
 def finish(run: Run, speed: dict[str, float | None]) -> None:
@@ -40,6 +41,7 @@ def finish(run: Run, speed: dict[str, float | None]) -> None:
         matrix = run.task.confusion.compute()
         _show_predictions(run, matrix)
         console.print(class_table(matrix, run.task.classes, run.task.absent))
+    _show_profile(console, run.folder)
     _say_where(console, run, results)
 
 
@@ -104,6 +106,15 @@ def _show_predictions(run: Run, matrix: torch.Tensor) -> None:
     for logger in run.trainer.loggers:
         if isinstance(logger, PanelLogger):
             logger.log_segmentation(samples, matrix, task.classes, task.palette, run.trainer.global_step, IGNORE_INDEX)
+
+
+def _show_profile(console: Console, folder: Path) -> None:
+    """Shows the top of what trainer.profiler has written."""
+    for path in sorted(folder.glob("fit-profile*.txt")):
+        lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for line in lines[:PROFILE_LINES]:
+            console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(f"... the whole table: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
 def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
