@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from segframe import build, figures, report
+from segframe.checkpoint import load_weights
 from segframe.checkpoint_io import read_checkpoint
 from segframe.config.compose import compose_resume
 from segframe.contracts import IGNORE_INDEX
@@ -20,7 +21,7 @@ def main() -> None:
     """Draws the picture."""
     folder, out = Path(sys.argv[1]), Path(sys.argv[2])
     run = build.assemble(compose_resume(folder, [], for_training=False), folder, None, training=False)
-    run.task.net.load_state_dict(build.net_weights(read_checkpoint(folder / "checkpoints" / "best.ckpt")))
+    load_weights(run.task.net, read_checkpoint(folder / "checkpoints" / "best.ckpt"))
     run.trainer.validate(run.task, datamodule=run.data, verbose=False)
     samples = report.predicted_samples(run, INDICES, worst=())
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -52,9 +52,9 @@ def train(words: list[str]) -> int:
 
         print(OmegaConf.to_yaml(config), end="")
         return 0
-    from segframe import build
+    from segframe import run as lifecycle
 
-    return build.train(config, words)
+    return lifecycle.train(config, words)
 
 
 def evaluate(words: list[str]) -> int:
@@ -70,9 +70,9 @@ def evaluate(words: list[str]) -> int:
         raise ConfigError(f"checkpoint={checkpoint}: there is no such file; give best, last or a path")
     rest = [word for word in words if name_of(word) not in ("run", "checkpoint")]
     config = compose_resume(run, rest, for_training=False)
-    from segframe import build
+    from segframe import run as lifecycle
 
-    return build.evaluate(config, checkpoint, run)
+    return lifecycle.evaluate(config, checkpoint, run)
 
 
 def doctor(words: list[str]) -> int:

@@ -48,9 +48,12 @@ class AutoBatch(Callback):
         """Runs forward and backward once, and leaves buffers and gradients as they were."""
         buffers = [(buffer, buffer.clone()) for buffer in pl_module.net.buffers()]
         try:
+            # Adam keeps two numbers per parameter from its first step on, which is not taken here.
+            reserved = [torch.zeros_like(p) for p in pl_module.parameters() if p.requires_grad for _ in range(2)]
             with torch.enable_grad(), trainer.precision_plugin.train_step_context():
                 loss = pl_module.training_step(batch, 0)
             loss.backward()
+            del reserved
             return True
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

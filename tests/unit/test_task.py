@@ -6,9 +6,9 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from segframe.build import evaluate
 from segframe.config.compose import compose_resume
 from segframe.contracts import IGNORE_INDEX
+from segframe.run import evaluate
 from segframe.task import NonFiniteLossError
 
 FP64 = "trainer.precision=64-true"
