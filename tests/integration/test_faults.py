@@ -97,9 +97,9 @@ HUGE = (
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc to read the memory in use from")
-def test_out_of_memory_names_the_batch_and_auto_batch_makes_it_fit(start, small, rows, tmp_path):
+def test_out_of_memory_names_the_batch_and_what_to_change(start, small, tmp_path):
     words = [word for word in small if word.split("=")[0] not in {w.split("=")[0] for w in HUGE}] + list(HUGE)
-    before, losses = MEMORY.format(mib=500), {}
+    before = MEMORY.format(mib=500)
     process = start("train", *words, f"run.dir={tmp_path / 'run'}", before=before, slow_s=0)
     assert process.end() == 1, process.said
     assert "out of memory with a batch of 8 in 1 micro-batch(es) of 512x512 crops" in process.said
@@ -107,13 +107,6 @@ def test_out_of_memory_names_the_batch_and_auto_batch_makes_it_fit(start, small,
         assert remedy in process.said
     assert "Traceback" not in process.said
     assert status(tmp_path / "run") == "failed"
-    for name, limit in (("fits", before), ("free", "")):
-        run = tmp_path / name
-        process = start("train", *words, "trainer.auto_batch=true", f"run.dir={run}", before=limit, slow_s=0)
-        assert process.end(120) == 0, process.said
-        assert ("8 images per rank run as 1 micro-batch(es) of 8" in process.said) == (name == "free")
-        losses[name] = [float(row["train/loss"]) for row in rows(run)]
-    assert losses["fits"] == pytest.approx(losses["free"], rel=1e-5)
 
 
 @pytest.fixture
