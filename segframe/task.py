@@ -239,6 +239,20 @@ class SegmentationTask(pl.LightningModule):
         scored = [(summary(counts, "drop")["miou"], index) for index, _, counts in self.per_image]
         return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the checkpoint of another net.
+
+        Raises:
+            ValueError: If names or shapes differ; names the first.
+        """
+        saved, own = checkpoint["state_dict"], self.state_dict()
+        wrong = sorted(set(own) ^ set(saved)) or [name for name in own if own[name].shape != saved[name].shape]
+        if wrong:
+            raise ValueError(
+                f"the checkpoint belongs to another model: {len(wrong)} parameters differ, the first is {wrong[0]}. "
+                "Go on with the model of the run, or start a new run from its weights with init_from=RUN."
+            )
+
     def on_train_start(self) -> None:
         """Notes that the run has got past everything that can refuse it."""
         self.has_trained = True
