@@ -140,7 +140,7 @@ class RunProcess:
         ]
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["segframe.build", "segframe.report", "segframe.trainer", "segframe.data.module"]
+            ["segframe.run", "segframe.build", "segframe.report", "segframe.trainer", "segframe.data.module"]
         )
         self.process = context.Process(target=exec, args=("\n".join(code), {}))
         environment = dict(os.environ)
