@@ -74,7 +74,8 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         val=_make(config.dataset.val),
         augment=_make(config.augment.sample),
     )
-    _fill_class_weights(config, folder, data)
+    _check_classes(values["dataset"], data)
+    _fill_class_weights(config, folder, data, may_reuse=checkpoint is not None or not training)
     task: Any = _make(
         config.task,
         net=_make(config.model),
@@ -161,7 +162,24 @@ def _check_normalisation(net: Any, values: dict[str, Any]) -> None:
         )
 
 
-def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule) -> None:
+def _check_classes(dataset: dict[str, Any], data: DataModule) -> None:
+    """Checks the facts that the configuration states of its data set."""
+    from segframe.contracts import IGNORE_INDEX
+
+    for samples in (data.train, data.val):
+        if len(samples.classes) != dataset["num_classes"]:
+            raise ValueError(
+                f"dataset.num_classes={dataset['num_classes']} and {type(samples).__name__} has {len(samples.classes)} "
+                f"classes: {', '.join(samples.classes)}; set dataset.num_classes={len(samples.classes)}."
+            )
+    if dataset["ignore_index"] != IGNORE_INDEX:
+        raise ValueError(
+            f"dataset.ignore_index={dataset['ignore_index']}: data sets map what doesn't count to {IGNORE_INDEX}, "
+            f"whatever their files hold; set dataset.ignore_index={IGNORE_INDEX}."
+        )
+
+
+def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule, may_reuse: bool) -> None:
     """Replaces the word for computed class weights by numbers, counted once per run folder."""
     nodes = list(_nodes_with_median_frequency(config.loss))
     if not nodes:
@@ -170,7 +188,7 @@ def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule) -> N
     from segframe.losses.balance import median_frequency_weights
 
     path = folder / "class_weights.json"
-    if path.exists():
+    if may_reuse and path.exists():
         weights = json.loads(path.read_text(encoding="utf-8"))
     else:
         weights = [float(w) for w in median_frequency_weights(*class_statistics(data.train))]

@@ -58,7 +58,7 @@ def train(words: list[str]) -> int:
 
 
 def evaluate(words: list[str]) -> int:
-    """Measures a finished run again: run=RUN [checkpoint=best|last|PATH] [overrides]."""
+    """Measures a finished run again: run=RUN [checkpoint=best|last|previous|PATH] [overrides]."""
     run = _taken(words, "run")
     if not run:
         raise ConfigError("evaluate needs a run folder: segframe evaluate run=outputs/DATE/TIME-MODEL-DATASET")
@@ -66,8 +66,8 @@ def evaluate(words: list[str]) -> int:
     from segframe.config.overrides import name_of
 
     checkpoint = _taken(words, "checkpoint") or "best"
-    if checkpoint not in ("best", "last") and not Path(checkpoint).exists():
-        raise ConfigError(f"checkpoint={checkpoint}: there is no such file; give best, last or a path")
+    if checkpoint not in ("best", "last", "previous") and not Path(checkpoint).exists():
+        raise ConfigError(f"checkpoint={checkpoint}: there is no such file; give best, last, previous or a path")
     rest = [word for word in words if name_of(word) not in ("run", "checkpoint")]
     config = compose_resume(run, rest, for_training=False)
     from segframe import run as lifecycle

@@ -10,14 +10,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from segframe import runfolder
 from segframe.callbacks.auto_batch import is_out_of_memory
 from segframe.callbacks.checkpoints import Interrupted
+from segframe.checkpoint_io import write_checkpoint
 from segframe.contracts import Batch
 from segframe.data.samples import SampleError
-from segframe.task import NonFiniteLossError
+from segframe.task import NonFiniteLossError, SegmentationTask
 
 _PACKAGE = Path(__file__).parent
 
@@ -51,6 +52,8 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return str(error.strerror or error)
+    if isinstance(error, MisconfigurationException):
+        return _first_line(error)
     return str(error) if _is_ours(error) else None
 
 
@@ -69,19 +72,21 @@ def exit_code(error: BaseException) -> int:
     return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
 
-def save_state(folder: Path, batch: Batch, step: int, weights: dict[str, torch.Tensor]) -> Path:
-    """Writes the batch and the weights of a step whose loss was not finite; returns the file's path."""
-    path = folder / "checkpoints" / f"nonfinite-step{step}.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "step": step,
-        "image": batch.image,
-        "mask": batch.mask,
-        "names": list(batch.names),
-        "state_dict": weights,
-    }
-    torch.save(content, path)
-    return path
+def is_another_ranks(error: BaseException) -> bool:
+    """Returns whether an error only tells that another rank has ended."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def save_state(folder: Path, batch: Batch, step: int, task: SegmentationTask) -> str:
+    """Writes the batch and the weights of a step whose loss was not finite; returns a sentence on where."""
+    path = folder / "checkpoints" / f"nonfinite-step{step}-rank{task.global_rank}.pt"
+    names = {"step": step, "image": batch.image, "mask": batch.mask, "names": list(batch.names)}
+    try:
+        write_checkpoint({**names, "state_dict": task.net.state_dict()}, path)
+    except OSError as error:
+        return f"The batch and the weights could not be written ({error.strerror})."
+    return f"The batch and the weights are in {path}."
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -6,9 +6,10 @@ Pure functions over a callable; B batch, C channels, K classes, H rows, W column
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,7 +31,7 @@ def whole(net: Net, image_BCHW: Tensor) -> Tensor:
 def slide(net: Net, image_BCHW: Tensor, window: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Returns log-probabilities (B, K, H, W), averaged where windows overlap.
 
-    Windows cover the image evenly; the last of a row or column ends at the border, and an image
+    Windows follow each other by ``stride``; the last of a row or column ends at the border, and an image
     smaller than a window is passed whole in that direction.
 
     Args:
@@ -96,9 +97,9 @@ class Inference:
     def __init__(
         self,
         mode: Literal["whole", "slide"] = "whole",
-        window: Sequence[PositiveInt] = (512, 512),
-        stride: Sequence[PositiveInt] = (341, 341),
-        scales: Sequence[Positive] = (1.0,),
+        window: tuple[PositiveInt, PositiveInt] = (512, 512),
+        stride: tuple[PositiveInt, PositiveInt] = (341, 341),
+        scales: Annotated[Sequence[Positive], MinLen(1)] = (1.0,),
         flip: bool = False,
     ) -> None:
         if len(window) != 2 or len(stride) != 2 or any(s > w for s, w in zip(stride, window, strict=True)):

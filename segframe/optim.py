@@ -114,8 +114,11 @@ def _parameter_groups(
             "attribute `encoder`; set optimizer.head_lr_factor=1."
         )
     groups: dict[str, dict[str, Any]] = {}
-    for name, parameter, is_vector in _trainable(net):
-        in_head = head_lr_factor != 1 and not name.startswith("encoder.")
+    # By identity: a wrapper's encoder has another name there than here.
+    encoder = getattr(net, "encoder", None)
+    of_encoder = set(encoder.parameters()) if isinstance(encoder, nn.Module) else set()
+    for parameter, is_vector in _trainable(net):
+        in_head = head_lr_factor != 1 and parameter not in of_encoder
         decays = decay_norm_and_bias or not is_vector
         part = "net" if head_lr_factor == 1 else "head" if in_head else "encoder"
         key = part if decays else f"{part}_no_decay"
@@ -131,8 +134,8 @@ def _parameter_groups(
     return list(groups.values())
 
 
-def _trainable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """Yields name, parameter and whether it belongs to a normalisation layer or is a vector."""
+def _trainable(net: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:
+    """Yields parameters and whether each belongs to a normalisation layer or is a vector."""
     normalisations = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
     of_normalisation = {
         parameter
@@ -140,6 +143,6 @@ def _trainable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
         if isinstance(module, normalisations)
         for parameter in module.parameters(recurse=False)
     }
-    for name, parameter in net.named_parameters():
+    for parameter in net.parameters():
         if parameter.requires_grad:
-            yield name, parameter, parameter.ndim <= 1 or parameter in of_normalisation
+            yield parameter, parameter.ndim <= 1 or parameter in of_normalisation

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveInt = Annotated[int, Ge(1)]
-NonNegative = Annotated[float, Ge(0)]
-Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0), Lt(float("inf"))]
+Positive = Annotated[float, Gt(0), Lt(float("inf"))]
 Fraction = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]

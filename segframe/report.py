@@ -50,11 +50,20 @@ def evaluated(run: Run, checkpoint: Path) -> None:
     matrix = run.task.confusion.compute()
     console = Console()
     console.print(class_table(matrix, run.task.classes, run.task.absent))
+    images = {"num_images": len(run.task.per_image), "of": run.data.num_val}
     metrics = {f"val/{key}": value for key, value in summary(matrix, run.task.absent).items()}
     path = run.folder / f"evaluation-{checkpoint.stem}.json"
-    runfolder.write_json(path, {"checkpoint": str(checkpoint), "metrics": metrics, "matrix": matrix.tolist()})
+    content = {
+        "checkpoint": str(checkpoint),
+        "config_hash": runfolder.config_hash(run.values),
+        "images": images,
+        "metrics": metrics,
+        "matrix": matrix.tolist(),
+    }
+    runfolder.write_json(path, content)
     console.print(
-        f"checkpoint {escape(str(checkpoint))}: val/miou {metrics['val/miou']:.4f}, written to {escape(str(path))}",
+        f"checkpoint {escape(str(checkpoint))}: val/miou {metrics['val/miou']:.4f} over {images['num_images']} of "
+        f"{images['of']} images, written to {escape(str(path))}",
         soft_wrap=True,
         highlight=False,
     )
@@ -71,7 +80,7 @@ def collect_samples(run: Run) -> list[Sample]:
 def predicted_samples(run: Run, first: Sequence[int], worst: Sequence[int]) -> list[Sample]:
     """Returns predictions for validation images by index, the second group marked as the worst."""
     dataset, task = run.data.val, run.task
-    scores = {index: summary(counts, "drop")["miou"] for index, _, counts in task.per_image}
+    scores = {index: score for index, _, score in task.per_image}
     averages = [c for c in run.callbacks if isinstance(c, Ema)]
     for average in averages:
         average.on_validation_start(run.trainer, task)
@@ -117,11 +126,20 @@ def _show_profile(console: Console, folder: Path) -> None:
         console.print(f"... the whole table: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
+def _longer(run: Run) -> str:
+    limit = run.trainer.step_limit
+    if limit is not None and run.trainer.global_step >= limit:
+        return f"{runfolder.command()} train resume={run.folder} trainer.max_steps={2 * limit}"
+    return (
+        f"{runfolder.command()} train resume={run.folder} trainer.max_epochs={2 * max(1, run.trainer.max_epochs or 1)}"
+    )
+
+
 def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
     best = next((c for c in run.callbacks if isinstance(c, Checkpoints)), None)
     lines = []
     if best is not None and best.best is not None and best.best_epoch is not None:
-        lines.append(f"best val/miou {best.best:.4f} in epoch {best.best_epoch + 1} (checkpoints/best.ckpt)")
+        lines.append(f"best {best.monitor} {best.best:.4f} in epoch {best.best_epoch + 1} (checkpoints/best.ckpt)")
     speed = results["images_per_s"]
     if isinstance(speed, float):
         lines.append(f"{speed:.1f} images/s, {results['peak_memory_gib']:.2f} GiB at most")
@@ -134,10 +152,7 @@ def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
         "iou.png",
         "checkpoints",
     )
-    lines += [f"wrote {run.folder}/", "  " + "  ".join(names)]
-    lines.append(
-        f"look further: segframe evaluate run={run.folder}   train longer: python train.py resume={run.folder} "
-        f"trainer.max_epochs={2 * max(1, run.trainer.max_epochs or 1)}"
-    )
+    lines += [f"wrote {run.folder}/", "  " + "  ".join(name for name in names if (run.folder / name).exists())]
+    lines += [f"look further: {runfolder.command()} evaluate run={run.folder}", f"train longer: {_longer(run)}"]
     for line in lines:
         console.print(escape(line), soft_wrap=True, highlight=False)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig
 
 from segframe import runfolder
 from segframe.build import Run, assemble
-from segframe.config.compose import RUN_DIR_VARIABLE, resolved
+from segframe.config.compose import RUN_DIR_VARIABLE, ConfigError, resolved
 from segframe.runfolder import is_main_process
 
 
@@ -23,9 +27,16 @@ def train(config: DictConfig, overrides: list[str]) -> int:
     Args:
         config: The composed configuration.
         overrides: The words it was composed from.
+
+    Raises:
+        ConfigError: If the run would overwrite another one, or can't go on with what was changed.
     """
     values = resolved(config)
     folder = Path(values["run"]["dir"])
+    if is_main_process():
+        _check_folder(values, folder)
+    in_main_thread = threading.current_thread() is threading.main_thread()  # others get no signals
+    before = signal.signal(signal.SIGTERM, _stop) if in_main_thread else None
     given = os.environ.get(RUN_DIR_VARIABLE)
     os.environ[RUN_DIR_VARIABLE] = str(folder)
     try:
@@ -33,6 +44,8 @@ def train(config: DictConfig, overrides: list[str]) -> int:
     finally:
         # The next run of this process has a folder of its own.
         os.environ.pop(RUN_DIR_VARIABLE) if given is None else os.environ.update({RUN_DIR_VARIABLE: given})
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], folder: Path) -> int:
@@ -64,6 +77,31 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
         if run is not None:
             run.data.close()
     return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ends what comes before the first step and after the last; in between the checkpoint callback does."""
+    from segframe.callbacks.checkpoints import Interrupted
+
+    raise Interrupted(number, "before the first step or after the last")
+
+
+def _check_folder(values: dict[str, Any], folder: Path) -> None:
+    """Checks that a new run overwrites no other, and that a resumed one keeps what its state restores."""
+    if not values["resume"]:
+        if any((folder / "checkpoints").glob("*.ckpt")):
+            raise ConfigError(
+                f"run.dir={folder} holds a run with checkpoints; go on with it by resume={folder}, or give another "
+                "run.dir."
+            )
+        return
+    before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["optimizer"]
+    changed = [f"optimizer.{k}={v} (was {before.get(k)})" for k, v in values["optimizer"].items() if before.get(k) != v]
+    if changed and any((folder / "checkpoints").glob("*.ckpt")):
+        raise ConfigError(
+            f"a resumed run takes its optimizer from the checkpoint, so these would do nothing: {', '.join(changed)}. "
+            f"Leave them out, or start a new run from these weights with init_from={folder}."
+        )
 
 
 def _was_finished(run: Run, checkpoint: str, records: dict[Path, bytes]) -> bool:
@@ -105,7 +143,8 @@ def evaluate(config: DictConfig, checkpoint: str, run_dir: str | Path) -> int:
         run = assemble(config, folder, None, training=False)
         load_weights(run.task.net, content)
         run.trainer.validate(run.task, datamodule=run.data, verbose=False)
-        report.evaluated(run, path)
+        if run.trainer.is_global_zero:
+            report.evaluated(run, path)
     except BaseException as error:
         return _ended_by(error, folder, values, run, is_main=False)
     return 0
@@ -157,13 +196,14 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     told = faults.explain(error, values["data"]["batch_size"], parts, crop)
     full = "".join(traceback.format_exception(error))
     if run is not None and isinstance(error, task.NonFiniteLossError) and error.batch is not None:
-        path = faults.save_state(folder, error.batch, error.step, run.task.net.state_dict())
-        told = f"{told} The batch and the weights are in {path}."
+        told = f"{told} {faults.save_state(folder, error.batch, error.step, run.task)}"
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+    if faults.is_another_ranks(error):
+        told = f"rank {run.trainer.global_rank if run else '?'} ended because another rank did"
     print(f"\nerror: {told}" if told and not stopped else f"\n{told or full}", file=sys.stderr)
     if is_main and folder.is_dir():
         status = "interrupted" if stopped else "failed"
         faults.record(folder, values, _speed(run), status, error)
     if (folder / "checkpoints" / "last.ckpt").exists() and is_main:
-        print(f"go on with: python train.py resume={folder}", file=sys.stderr)
+        print(f"go on with: {runfolder.command()} train resume={folder}", file=sys.stderr)
     return faults.exit_code(error)

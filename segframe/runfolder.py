@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ _PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
-_NOT_HASHED = ("run", "resume", "logger", "callbacks")  # where and how it is told, not what is computed
+_NOT_HASHED = ("run", "resume", "logger")  # where and how it is told, not what is computed
+_TELLING_CALLBACKS = ("checkpoints", "training_log", "progress_bar")
 
 
 def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -74,6 +76,8 @@ def write_json(path: Path, content: Any) -> None:
 def config_hash(values: dict[str, Any]) -> str:
     """Returns 12 hexadecimal digits that are equal for runs that compute the same."""
     kept = {key: value for key, value in values.items() if key not in _NOT_HASHED}
+    callbacks = values.get("callbacks") or {}
+    kept["callbacks"] = {key: value for key, value in callbacks.items() if key not in _TELLING_CALLBACKS}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -167,3 +171,10 @@ def is_main_process() -> bool:
     """Whether this process is the first of the run, also before Lightning knows its rank."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"))
     return all(int(rank) == 0 for rank in ranks if rank is not None)
+
+
+def command() -> str:
+    """Returns how the user calls segframe: by its name where the shell finds it."""
+    if shutil.which("segframe"):
+        return "segframe"
+    return f"{os.path.relpath(sys.executable)} -m segframe"

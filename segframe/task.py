@@ -79,7 +79,7 @@ class SegmentationTask(pl.LightningModule):
         self.classes, self.palette = list(classes), list(palette)
         self.absent: Literal["drop", "zero", "one"] = absent
         self.confusion = ConfusionMatrix(len(self.classes), ignore_index=IGNORE_INDEX)
-        self.per_image: list[tuple[int, str, Tensor]] = []
+        self.per_image: list[tuple[int, str, float]] = []
         self.step_loss = torch.zeros(())
         self.step_empty = torch.zeros((), dtype=torch.int64)
         self.evaluated_step = -1
@@ -150,6 +150,11 @@ class SegmentationTask(pl.LightningModule):
         return (terms.statistics * slope).sum() * self._num_ranks
 
     def _accumulated_step(self, image: Tensor, target: Tensor, step: int, parts: int) -> Tensor:
+        if len(image) % parts:
+            raise ValueError(
+                f"a rank's share of the batch, {len(image)} images, must divide into "
+                f"trainer.accumulate_grad_batches={parts} equal parts; change that or data.batch_size."
+            )
         images, targets = image.chunk(parts), target.chunk(parts)
         prior = self.loss.target_statistics(target)
         known = self._dry_run(images, targets, step) if prior is None else self._sum_over_ranks(prior)
@@ -198,7 +203,7 @@ class SegmentationTask(pl.LightningModule):
         scores = self.inference(self.net, self._input(batch, training=False))
         terms = self.loss(scores, batch.mask.long())
         self._finish = terms.finish
-        statistics = terms.statistics.detach().double()
+        statistics = terms.statistics.detach().cpu().double()
         if self._validation_statistics is not None:
             statistics = statistics + self._validation_statistics
         self._validation_statistics = statistics
@@ -206,7 +211,8 @@ class SegmentationTask(pl.LightningModule):
         for row, name in enumerate(batch.names):
             before = self.confusion.matrix
             self.confusion.update(prediction[row], batch.mask[row])
-            self.per_image.append((int(batch.indices[row]), name, (self.confusion.matrix - before).cpu()))
+            score = summary(self.confusion.matrix - before, "drop")["miou"]
+            self.per_image.append((int(batch.indices[row]), name, score))
 
     def predict(self, batch: Batch) -> Tensor:
         """Returns the predicted class ids (B, H, W) of whole images."""
@@ -225,8 +231,8 @@ class SegmentationTask(pl.LightningModule):
         per_class = iou(matrix, self.absent).tolist()
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
         if self._validation_statistics is not None and self._finish is not None:
-            total = self._sum_over_ranks(self._validation_statistics)
-            values["val/loss"] = float(self._finish(total.to(torch.float64)))
+            total = self._sum_over_ranks(self._validation_statistics.to(self.device))
+            values["val/loss"] = float(self._finish(total))
         self.evaluated_step = self.trainer.global_step
         # Not self.log: it would average over ranks what has been summed over them already, and count steps from 0.
         self.trainer.callback_metrics.update({k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()})
@@ -236,7 +242,7 @@ class SegmentationTask(pl.LightningModule):
 
     def worst_images(self, count: int) -> list[int]:
         """Returns the positions of this rank's validation images of the lowest mean IoU, worst first."""
-        scored = [(summary(counts, "drop")["miou"], index) for index, _, counts in self.per_image]
+        scored = [(score, index) for index, _, score in self.per_image]
         return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -253,8 +259,8 @@ class SegmentationTask(pl.LightningModule):
                 "Go on with the model of the run, or start a new run from its weights with init_from=RUN."
             )
 
-    def on_train_start(self) -> None:
-        """Notes that the run has got past everything that can refuse it."""
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Notes that the run had a step left, and has got past everything that can refuse it."""
         self.has_trained = True
 
     def on_train_end(self) -> None:

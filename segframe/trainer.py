@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from annotated_types import Ge
+from annotated_types import MinLen
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
 from segframe.callbacks.auto_batch import AutoBatch
+from segframe.callbacks.end_of_run import EndOfRun
 from segframe.checkpoint_io import AtomicCheckpointIO
-from segframe.ranges import NonNegative, NonNegativeInt, PositiveInt
+from segframe.ranges import Fraction, NonNegative, NonNegativeInt, PositiveInt
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true", "bf16-true"]
 
@@ -72,18 +73,18 @@ class Trainer(pl.Trainer):
         callbacks: list[Callback],
         loggers: list[Logger],
         accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto",
-        devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = "auto",
+        devices: PositiveInt | Literal["auto"] | Annotated[list[NonNegativeInt], MinLen(1)] = "auto",
         num_nodes: PositiveInt = 1,
         precision: Precision = "32-true",
-        max_epochs: Annotated[int, Ge(-1)] = 10,
-        max_steps: Annotated[int, Ge(-1)] = -1,
+        max_epochs: PositiveInt | Literal[-1] = 8,
+        max_steps: PositiveInt | Literal[-1] = -1,
         accumulate_grad_batches: PositiveInt = 1,
         gradient_clip_val: NonNegative | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         log_every_n_steps: PositiveInt = 10,
         check_val_every_n_epoch: PositiveInt = 1,
-        limit_train_batches: NonNegativeInt | NonNegative = 1.0,
-        limit_val_batches: NonNegativeInt | NonNegative = 1.0,
+        limit_train_batches: PositiveInt | Fraction = 1.0,
+        limit_val_batches: NonNegativeInt | Fraction = 1.0,
         profiler: Literal["simple", "pytorch"] | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
@@ -93,12 +94,11 @@ class Trainer(pl.Trainer):
             raise ValueError("trainer.max_epochs=-1 and trainer.max_steps=-1: nothing ends the run; set one of them.")
         _check_precision(precision, accelerator)
         self.num_micro_batches = accumulate_grad_batches
-        # Lightning's own max_steps forgets the place within the epoch: a checkpoint of its last step can't go on.
         self.step_limit = None if max_steps == -1 else max_steps
         _quieten()
         super().__init__(
             strategy=strategy,
-            callbacks=[*([AutoBatch()] if auto_batch else []), *callbacks],
+            callbacks=[*([AutoBatch()] if auto_batch else []), *callbacks, EndOfRun()],
             logger=loggers,
             accelerator=accelerator,
             devices=devices,

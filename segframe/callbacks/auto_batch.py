@@ -24,17 +24,26 @@ class AutoBatch(Callback):
 
         Raises:
             MemoryError: If even single images don't fit.
+            ValueError: If there are several ranks, which would each find a number of their own.
         """
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"trainer.auto_batch=true tries batches on one rank and this run has {trainer.world_size}; find the "
+                "number with one rank's share of data.batch_size, then set trainer.accumulate_grad_batches to it."
+            )
         # A loader of its own: the run's own one would go on behind this batch.
         batch = trainer.strategy.batch_to_device(next(iter(trainer.datamodule.train_dataloader())))
         size = len(batch.names)
+        least = getattr(pl_module.net, "minimum_train_batch", 1)
         for parts in _divisors(size, trainer.num_micro_batches):
+            if size // parts < least:
+                continue
             trainer.num_micro_batches = parts
             if self._fits(trainer, pl_module, batch):
                 break
         else:
             raise MemoryError(
-                f"trainer.auto_batch=true: not even one image of {tuple(batch.image.shape[-2:])} fits the memory. "
+                f"trainer.auto_batch=true: not even {least} image(s) of {tuple(batch.image.shape[-2:])} fit. "
                 "Lower augment.sample.crop_size, or set task.activation_checkpointing=true."
             )
         if trainer.is_global_zero:

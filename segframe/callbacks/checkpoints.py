@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from segframe.checkpoint_io import MARK
@@ -43,7 +45,7 @@ class Checkpoints(Checkpoint):
         mode: Literal["max", "min"] = "max",
     ) -> None:
         self._every_s = None if every_minutes is None else every_minutes * 60
-        self._every_n_steps, self._monitor, self._mode = every_n_steps, monitor, mode
+        self._every_n_steps, self.monitor, self._mode = every_n_steps, monitor, mode
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.stop_signal: int | None = None
@@ -61,8 +63,6 @@ class Checkpoints(Checkpoint):
         if threading.current_thread() is threading.main_thread():  # others get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
-        if self._limit_reached(trainer):
-            trainer.should_stop = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -70,15 +70,13 @@ class Checkpoints(Checkpoint):
         """Writes the last checkpoint when it is due, and stops where a signal asked for it."""
         # The last batch's checkpoint waits for the evaluation: a resumed run would leave it out.
         self._mid_epoch = not trainer.fit_loop.epoch_loop._num_ready_batches_reached()
-        stops = self._limit_reached(trainer)
-        if self._mid_epoch and (stops or self.stop_signal is not None or self._is_due(trainer.global_step)):
+        if not self._mid_epoch:
+            return
+        due, stop_signal = self._agreed(trainer, self._is_due(trainer.global_step))
+        if due or stop_signal or trainer.should_stop:
             self._write_last(trainer)
-        if self._mid_epoch and self.stop_signal is not None:
-            raise Interrupted(self.stop_signal)
-        trainer.should_stop = trainer.should_stop or stops
-        if stops or trainer.current_epoch + 1 == trainer.max_epochs:
-            # A run ends with an evaluation, however rare they are.
-            trainer.check_val_every_n_epoch = 1
+        if stop_signal:
+            raise Interrupted(stop_signal)
 
     def on_validation_batch_end(
         self,
@@ -90,21 +88,29 @@ class Checkpoints(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Ends an evaluation that a signal asked to stop; the run goes on from the last checkpoint before it."""
-        if self.stop_signal is not None:
+        # Several ranks evaluate different numbers of batches, and end together after the epoch.
+        if self.stop_signal is not None and trainer.world_size == 1:
             raise Interrupted(self.stop_signal, "in an evaluation; the run goes on from the last checkpoint before it")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the best checkpoint if the epoch's evaluation was the best, and the last one."""
-        value = trainer.callback_metrics.get(self._monitor)
+        value = trainer.callback_metrics.get(self.monitor)
         evaluated = trainer.fit_loop.epoch_loop._should_check_val_epoch()
+        if evaluated and value is None and trainer.limit_val_batches != 0:
+            known = [name for name in trainer.callback_metrics if name.startswith("val/")]
+            nearest = difflib.get_close_matches(self.monitor, known, 1, 0)
+            raise ValueError(
+                f"callbacks.checkpoints.monitor={self.monitor} is not among the evaluated values; "
+                f"did you mean {nearest[0] if nearest else 'val/miou'}? They are: {', '.join(known)}."
+            )
         if evaluated and value is not None and self._is_better(float(value)):
             self.best, self.best_epoch = float(value), trainer.current_epoch
             trainer.save_checkpoint(self.folder(trainer) / "best.ckpt")
         # A run that max_steps ended within an epoch keeps the checkpoint that can go on with the epoch.
         if not self._mid_epoch:
             self._write_last(trainer)
-        if self.stop_signal is not None:
-            raise Interrupted(self.stop_signal)
+        if stop_signal := self._agreed(trainer, False)[1]:
+            raise Interrupted(stop_signal)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -130,10 +136,18 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(last)
         self._written_at = time.monotonic()
 
-    @staticmethod
-    def _limit_reached(trainer: pl.Trainer) -> bool:
-        limit: int | None = getattr(trainer, "step_limit", None)
-        return limit is not None and trainer.global_step >= limit
+    def _agreed(self, trainer: pl.Trainer, due: bool) -> tuple[bool, int]:
+        """Returns whether a checkpoint is due and the signal to stop, 0 for none, equal on all ranks.
+
+        Their clocks differ and signals reach them at different steps; a rank that acted alone would wait
+        for ever for the others.
+        """
+        if trainer.world_size == 1:
+            return due, self.stop_signal or 0
+        flags = torch.tensor([int(due), self.stop_signal or 0], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        any_due, any_signal = flags.tolist()
+        return bool(any_due), any_signal
 
     def _is_due(self, step: int) -> bool:
         if self._every_n_steps is not None and step % self._every_n_steps == 0:

@@ -28,17 +28,30 @@ class TrainingLog(Callback):
         self._window_images = 0
         self._window_started = time.perf_counter()
         self._busy_s, self._timed_steps, self._timed_images = 0.0, 0, 0
-        self._resumed_at: float | None = None
+        self._warm_up_s: float | None = None
+        self._lr = 0.0
+        self._exact: torch.device | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock; time spent on evaluation and checkpoints at epoch ends does not count."""
         self._window_started = time.perf_counter()
         self._window_images = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sums on the CPU where the device has no float64."""
+        device = trainer.strategy.root_device
+        self._exact = torch.device("cpu") if device.type == "mps" else device
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Notes the rate of the step, before the schedule moves on."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Adds the step to the window, and logs the window when it is full or the epoch ends."""
         # float64, so that a window that went through a checkpoint sums to the same value.
-        loss, empty = pl_module.step_loss.double(), pl_module.step_empty
+        loss, empty = pl_module.step_loss.to(self._exact).double(), pl_module.step_empty
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
         self._window_empty = empty if self._window_empty is None else self._window_empty + empty
         self._window_steps += 1
@@ -84,7 +97,7 @@ class TrainingLog(Callback):
             "epoch": trainer.current_epoch,
             "train/loss": loss,
             "train/empty_batches": empty,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self._lr,
             "images_per_s": self._window_images / elapsed,
         }
         for logger in trainer.loggers:
@@ -96,8 +109,8 @@ class TrainingLog(Callback):
         self._window_started = now
 
     def _count_time(self, elapsed: float) -> None:
-        if self._resumed_at is None:
-            self._resumed_at = elapsed
+        if self._warm_up_s is None:
+            self._warm_up_s = elapsed
             return
         self._busy_s += elapsed
         self._timed_steps += self._window_steps

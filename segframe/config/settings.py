@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from segframe.ranges import NonNegativeInt
+from annotated_types import Ge, Lt
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Settings:
         init_from: A checkpoint or run folder whose fitting weights are loaded.
     """
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Ge(0), Lt(2**32)]
     resume: str | None
     init_from: str | None
 

@@ -56,7 +56,8 @@ class DataModule(pl.LightningDataModule):
             images; 0 loads in the training process.
         seed: Decides the order of the samples.
         pin_memory: Whether batches are put into page-locked memory; None does so for CUDA devices.
-        overfit: Trains and evaluates on the first so many training samples only; 0 uses all.
+        overfit: Trains and evaluates on the first so many training samples only, in batches of at most
+            so many; 0 uses all.
 
     Raises:
         ValueError: If ``overfit`` asks for more samples than there are, or there are fewer than a batch takes.
@@ -79,6 +80,7 @@ class DataModule(pl.LightningDataModule):
             raise ValueError(f"data.overfit={overfit} but the training set has {len(train)} samples; lower it.")
         self.train, self.val = train, train if overfit else val
         self.augment, self.seed = augment, seed
+        batch_size = min(batch_size, overfit) if overfit else batch_size
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.num_train, self.num_val = overfit or len(train), overfit or len(val)
