@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Settings:
         init_from: A checkpoint or run folder whose fitting weights are loaded.
     """
 
-    seed: Annotated[int, Ge(0), Lt(2**32)]
+    seed: Annotated[int, Ge(0), Le(4294967295)]
     resume: str | None
     init_from: str | None
 
