@@ -2,7 +2,7 @@
 
 Usage: python scripts/benchmark.py [--rounds N] [--out FOLDER]
 
-Every ratio is measured within one run, the two sides taking turns round by round; the median counts. Writes
+Every ratio is measured within one run; the two loops take turns round by round, and medians count. Writes
 ``cpu.json`` (or the GPU's name) and prints the same as a table.
 """
 
