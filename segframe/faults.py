@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from segframe import runfolder
@@ -18,7 +19,7 @@ from segframe.callbacks.checkpoints import Interrupted
 from segframe.checkpoint_io import write_checkpoint
 from segframe.contracts import Batch
 from segframe.data.samples import SampleError
-from segframe.task import NonFiniteLossError, SegmentationTask
+from segframe.task import NonFiniteLossError
 
 _PACKAGE = Path(__file__).parent
 
@@ -78,12 +79,12 @@ def is_another_ranks(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
-def save_state(folder: Path, batch: Batch, step: int, task: SegmentationTask) -> str:
+def save_state(folder: Path, batch: Batch, step: int, weights: dict[str, torch.Tensor], rank: int) -> str:
     """Writes the batch and the weights of a step whose loss was not finite; returns a sentence on where."""
-    path = folder / "checkpoints" / f"nonfinite-step{step}-rank{task.global_rank}.pt"
+    path = folder / "checkpoints" / f"nonfinite-step{step}-rank{rank}.pt"
     names = {"step": step, "image": batch.image, "mask": batch.mask, "names": list(batch.names)}
     try:
-        write_checkpoint({**names, "state_dict": task.net.state_dict()}, path)
+        write_checkpoint({**names, "state_dict": weights}, path)
     except OSError as error:
         return f"The batch and the weights could not be written ({error.strerror})."
     return f"The batch and the weights are in {path}."

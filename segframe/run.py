@@ -196,7 +196,8 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     told = faults.explain(error, values["data"]["batch_size"], parts, crop)
     full = "".join(traceback.format_exception(error))
     if run is not None and isinstance(error, task.NonFiniteLossError) and error.batch is not None:
-        told = f"{told} {faults.save_state(folder, error.batch, error.step, run.task)}"
+        saved = faults.save_state(folder, error.batch, error.step, run.task.net.state_dict(), run.trainer.global_rank)
+        told = f"{told} {saved}"
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     if faults.is_another_ranks(error):
         told = f"rank {run.trainer.global_rank if run else '?'} ended because another rank did"

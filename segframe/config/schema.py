@@ -213,7 +213,7 @@ def _bounds(marks: Sequence[Any]) -> str:
             case Le(le=bound):
                 parts.append(f"<= {bound}")
             case Lt(lt=bound):
-                parts.append(f"< {bound}")
+                parts.append("finite" if bound == float("inf") else f"< {bound}")
             case Interval():
                 parts.append(_bounds(list(mark)))
             case MultipleOf(multiple_of=step):

@@ -116,7 +116,9 @@ def test_exit_codes_tell_signals_from_errors(error, code):
 
 def test_the_state_of_a_step_can_be_read_without_running_code(tmp_path):
     batch = Batch(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.ones(2, 4, 4), ["a.png", "b.png"], torch.arange(2))
-    path = faults.save_state(tmp_path, batch, 7, {"w": torch.ones(3)})
+    said = faults.save_state(tmp_path, batch, 7, {"w": torch.ones(3)}, rank=1)
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    assert said == f"The batch and the weights are in {path}."
     state = torch.load(path, weights_only=True)
     assert (state["step"], state["names"]) == (7, ["a.png", "b.png"])
     assert torch.equal(state["state_dict"]["w"], torch.ones(3))

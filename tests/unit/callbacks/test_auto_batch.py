@@ -36,7 +36,7 @@ def test_finds_micro_batches_that_fit_and_keeps_the_numbers(fit, rows, capsys, i
 
 
 def test_says_so_when_not_even_one_image_fits(fit):
-    with pytest.raises(MemoryError, match=r"not even one image of \(48, 48\) fits.*crop_size"):
+    with pytest.raises(MemoryError, match=r"not even 1 image\(s\) of \(48, 48\) fit.*crop_size"):
         fit(*WORDS, change=holds(0))
 
 

@@ -83,7 +83,12 @@ FILES = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.
 def test_every_shipped_option_composes(name):
     group = name.parent.as_posix()
     text = (CONF / f"{name}.yaml").read_text()
-    needed = [f"{group}.{key}=/somewhere" for key in re.findall(r"^(\w+): +\?\?\?", text, re.MULTILINE)]
+    options = [(group, name.name), *re.findall(r"override /(\w+): (\w+)", text)]
+    needed = [
+        f"{of}.{key}=/somewhere"
+        for of, option in options
+        for key in re.findall(r"^(\w+): +\?\?\?", (CONF / of / f"{option}.yaml").read_text(), re.MULTILINE)
+    ]
     config = compose([f"{group}={name.name}", *needed])
     assert OmegaConf.is_struct(config)
     resolved(config)

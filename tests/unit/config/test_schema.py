@@ -174,7 +174,7 @@ def test_strictness(annotation, good, bad):
         (PositiveInt | None, "an integer >= 1 or null"),
         (Fraction, "a number >= 0 and <= 1"),
         (tuple[int, int], "a list of 2: an integer, an integer"),
-        (list[Positive], "a list of numbers > 0"),
+        (list[Positive], "a list of numbers > 0 and finite"),
         (dict[str, int], "a mapping of texts to integers"),
         (Annotated[int, Interval(ge=1, le=7)], "an integer >= 1 and <= 7"),
         (list[Literal["a", "b"]] | Literal["auto"], "a list of a or b or auto"),
