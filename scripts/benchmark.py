@@ -58,7 +58,7 @@ def main() -> None:
     print(f"written to {path}")
 
 
-def measure_loop(name: str, rounds: int) -> dict[str, float]:
+def measure_loop(name: str, rounds: int) -> dict[str, Any]:
     """Times the steps of ``train.py``'s loop, with bar and logging, and of a bare loop over the same net and data."""
     pairs = []
     for _ in range(rounds):
@@ -69,6 +69,7 @@ def measure_loop(name: str, rounds: int) -> dict[str, float]:
         "segframe_ms": ours * 1e3,
         "ratio": statistics.median(a / b for a, b in pairs),
         "overhead_ms": statistics.median(a - b for a, b in pairs) * 1e3,
+        "rounds_ms": [[a * 1e3, b * 1e3] for a, b in pairs],
     }
 
 
@@ -83,7 +84,7 @@ def assembled(name: str, folder: str) -> build.Run:
 
 
 def lightning_seconds(name: str) -> float:
-    """Returns the median seconds per step of segframe's loop."""
+    """Returns the mean seconds per step of segframe's loop."""
     import pytorch_lightning as pl
 
     class Clock(pl.Callback):
@@ -102,7 +103,7 @@ def lightning_seconds(name: str) -> float:
 
 
 def bare_seconds(name: str) -> float:
-    """Returns the median seconds per step of a plain PyTorch loop that computes the same."""
+    """Returns the mean seconds per step of a plain PyTorch loop that computes the same."""
     with tempfile.TemporaryDirectory() as folder:
         run = assembled(name, folder)
         task = run.task
@@ -168,30 +169,23 @@ def _median_ms(call: Callable[[], object], count: int) -> float:
 
 
 def measure_start_up(rounds: int) -> dict[str, float]:
-    """Times ``--help``, a composition error, and a run of a single step from the shell."""
-    root = Path(__file__).parent.parent
+    """Times ``--help``, a composition error, and a whole run of a single step, from the shell."""
+    train = [sys.executable, str(Path(__file__).parent.parent / "train.py")]
+    one_step = ["model=tiny", "trainer=debug", "trainer.max_steps=1", "trainer.limit_val_batches=0"]
     with tempfile.TemporaryDirectory() as folder:
-        first_step = [
-            "model=tiny",
-            "trainer=debug",
-            "trainer.max_steps=1",
-            "trainer.limit_val_batches=0",
-            "data.num_workers=0",
-        ]
-        words = {
-            "help_s": ["--help"],
-            "typo_s": ["strategy=dpp"],
-            "first_step_s": [*first_step, f"run.dir={folder}/run"],
-        }
+        runs = [[*one_step, f"run.dir={folder}/{number}"] for number in range(rounds)]
         return {
-            name: statistics.median(_seconds([sys.executable, str(root / "train.py"), *line]) for _ in range(rounds))
-            for name, line in words.items()
+            "help_s": statistics.median(_seconds([*train, "--help"], 0) for _ in range(rounds)),
+            "typo_s": statistics.median(_seconds([*train, "strategy=dpp"], 2) for _ in range(rounds)),
+            "one_step_run_s": statistics.median(_seconds([*train, *words], 0) for words in runs),
         }
 
 
-def _seconds(command: list[str]) -> float:
+def _seconds(command: list[str], expected: int) -> float:
     start = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=False, env={**os.environ, "COLUMNS": "100"})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "100"})
+    if done.returncode != expected:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
     return time.perf_counter() - start
 
 
