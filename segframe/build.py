@@ -16,6 +16,7 @@ from segframe.config.compose import resolved
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+    from segframe.contracts import SegmentationDataset
     from segframe.data.module import DataModule
     from segframe.task import SegmentationTask
     from segframe.trainer import Trainer
@@ -70,8 +71,8 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
     pl.seed_everything(values["seed"], verbose=False)
     data: Any = _make(
         config.data,
-        train=_make(config.dataset.train),
-        val=_make(config.dataset.val),
+        train=make_dataset(config, "train"),
+        val=make_dataset(config, "val"),
         augment=_make(config.augment.sample),
     )
     _check_classes(values["dataset"], data)
@@ -99,6 +100,17 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         loggers=_loggers(config, folder, checkpoint) if training else [],
     )
     return Run(folder, values, task, data, trainer)
+
+
+def make_dataset(config: DictConfig, split: str) -> SegmentationDataset:
+    """Returns a data set that a configuration describes.
+
+    Args:
+        config: The composed configuration.
+        split: ``train`` or ``val``.
+    """
+    dataset: SegmentationDataset = _make(config.dataset[split])
+    return dataset
 
 
 def _make(node: DictConfig, **extra: Any) -> Any:

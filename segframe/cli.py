@@ -84,7 +84,23 @@ def doctor(words: list[str]) -> int:
     return report()
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate, "doctor": doctor}
+def data(words: list[str]) -> int:
+    """Looks after data sets: data check (labels), data browse (pictures), data prepare (download)."""
+    from importlib import import_module
+
+    if not words or words[0] not in DATA_VERBS:
+        guess = nearest(words[0], DATA_VERBS) if words else None
+        got = f"data {words[0]}: there is no such verb" if words else "data needs a further verb"
+        hint = f"; did you mean `data {guess}`?" if guess else ";"
+        raise ConfigError(f"{got}{hint} verbs: {', '.join(f'data {verb}' for verb in DATA_VERBS)}")
+    code: int = import_module(f"segframe.verbs.data_{words[0]}").main(words[1:])
+    return code
+
+
+DATA_VERBS = ("check", "browse", "prepare")
+"""What may follow ``data``: each is a module of segframe/verbs."""
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate, "data": data, "doctor": doctor}
 """What the first word may be; a verb takes the other words and returns an exit code."""
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -147,4 +148,21 @@ class SegmentationDataset(Protocol):
 
     def name(self, index: int) -> str:
         """Returns what errors and pictures call the pair: its file name where it has one."""
+        ...
+
+
+@runtime_checkable
+class FileBacked(Protocol):
+    """A data set of files, whose masks and sizes can be had without decoding images."""
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Returns the files that a pair is read from."""
+        ...
+
+    def mask(self, index: int) -> Any:
+        """Returns the class ids of a pair as a uint8 array (H, W)."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the rows and columns of a pair's image."""
         ...

@@ -7,24 +7,25 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from segframe.contracts import IGNORE_INDEX
-
-Pixels = NDArray[np.uint8]
+from segframe.data.labels import LabelMap
+from segframe.data.layout import Layout
+from segframe.data.pairs import FilePairs, pair_by_name
 
 _VOID = 11
-_FOLDERS = ("train", "trainannot", "val", "valannot")
-_TREE = """{root}/
+_LAYOUT = Layout(
+    "CamVid",
+    """{root}/
     train/NAME.png       RGB images
     trainannot/NAME.png  one uint8 label per pixel, 0 to 11, same names
     val/NAME.png
-    valannot/NAME.png"""
+    valannot/NAME.png""",
+    markers=("train", "trainannot", "val", "valannot"),
+)
 
 
-class CamVid:
+class CamVid(FilePairs):
     """Street scenes from a car: 367 training and 101 validation pairs of 360 x 480 pixels.
 
     Brostow, Fauqueur and Cipolla, "Semantic object classes in video", PRL 2009; 11 classes and split as
@@ -36,7 +37,7 @@ class CamVid:
 
     Raises:
         FileNotFoundError: If the folder or one of the split's two folders is missing, or holds no PNG file.
-        ValueError: If an image has no label map, or a label map no image.
+        UnpairedError: If an image has no label map, or a label map no image.
     """
 
     classes = (
@@ -68,104 +69,11 @@ class CamVid:
 
     def __init__(self, root: str, split: Literal["train", "val"]) -> None:
         folder = Path(root).expanduser()
-        self._images = _png_names(folder, split)
-        labels = _png_names(folder, f"{split}annot")
-        self._check_partners(folder, split, labels)
-        self._image_folder, self._label_folder = folder / split, folder / f"{split}annot"
-        self._to_class = np.full(256, IGNORE_INDEX, np.uint8)
-        self._to_class[: len(self.classes)] = np.arange(len(self.classes))
-
-    def __len__(self) -> int:
-        """Returns the number of pairs."""
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Returns a uint8 image (3, H, W), RGB, and a uint8 mask (H, W).
-
-        Raises:
-            ValueError: If a file cannot be decoded, has another format than CamVid's, or holds a label
-                outside 0 to 11; names the file.
-        """
-        name = self._images[index]
-        image = _decode(self._image_folder / name, cv2.IMREAD_COLOR)
-        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        label = _decode(self._label_folder / name, cv2.IMREAD_UNCHANGED)
-        _check_label_map(self._label_folder / name, label, image.shape)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(self._to_class[label])
-
-    def name(self, index: int) -> str:
-        """Returns the pair's file name."""
-        return self._images[index]
-
-    def _check_partners(self, folder: Path, split: str, labels: list[str]) -> None:
-        for there, here, missing_from in (
-            (self._images, labels, f"{split}annot"),
-            (labels, self._images, split),
-        ):
-            if missing := sorted(set(there) - set(here)):
-                raise ValueError(
-                    f"{len(missing)} of {len(there)} files have no partner of the same name in "
-                    f"{folder / missing_from}: {_some(missing)}. Add the missing files, or remove these."
-                )
-
-
-def _png_names(root: Path, folder: str) -> list[str]:
-    path = root / folder
-    if not path.is_dir():
-        raise FileNotFoundError(f"CamVid: the folder {path} does not exist. {_layout(root)}")
-    names = sorted(file.name for file in path.glob("*.png"))
-    if not names:
-        raise FileNotFoundError(f"CamVid: the folder {path} holds no PNG file ({_found(path)}). {_layout(root)}")
-    return names
-
-
-def _layout(root: Path) -> str:
-    expected = _TREE.format(root=root)
-    hint = f"Found in {root}: {_found(root)}." if root.is_dir() else _nearest(root)
-    return f"Expected:\n{expected}\n{hint}\nSet dataset.root=... to the folder that holds {', '.join(_FOLDERS)}."
-
-
-def _nearest(root: Path) -> str:
-    there = next((parent for parent in root.absolute().parents if parent.is_dir()), Path("/"))
-    return f"{root} does not exist; {there} does, and holds: {_found(there)}."
-
-
-def _found(path: Path) -> str:
-    entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
-    return _some(entries) if entries else "nothing"
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _decode(path: Path, flags: int) -> Pixels:
-    # A PNG without its end decodes to a grey rest without an error, so its last chunk is looked for.
-    content = path.read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    if pixels is None or b"IEND" not in content[-16:]:
-        raise ValueError(f"{path} ({len(content)} bytes) is truncated or no PNG image; copy or download it again.")
-    return pixels  # type: ignore[return-value]
-
-
-def _check_label_map(path: Path, label: Pixels, image_shape: tuple[int, ...]) -> None:
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise ValueError(
-            f"{path} has shape {label.shape} and type {label.dtype}; expected a grey PNG with one uint8 label per "
-            "pixel, not a colour rendering of it. Use the label maps of the SegNet tutorial."
-        )
-    if label.shape != image_shape[:2]:
-        raise ValueError(
-            f"{path} is {label.shape[0]}x{label.shape[1]} but its image {image_shape[0]}x{image_shape[1]}; "
-            "both must have one size. Replace the file that is wrong."
-        )
-    if label.max() > _VOID:
-        values = sorted(int(value) for value in np.unique(label) if value > _VOID)
-        raise ValueError(
-            f"{path} holds the labels {_some([str(v) for v in values])}; expected 0 to 10 for the classes and "
-            "11 for void. Use the label maps of the SegNet tutorial, which have 12 values."
-        )
+        images = _LAYOUT.files(folder, split, "*.png", "PNG file")
+        masks = _LAYOUT.files(folder, f"{split}annot", "*.png", "PNG file")
+        pairs, unpaired = pair_by_name(images, masks)
+        ids = {**{label: label for label in range(len(self.classes))}, _VOID: IGNORE_INDEX}
+        super().__init__(pairs, LabelMap(len(self.classes), ids), unpaired)
 
 
 def write_fake(root: str | Path, num_train: int = 4, num_val: int = 2, size: tuple[int, int] = (36, 48)) -> None:

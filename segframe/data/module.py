@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,32 +11,10 @@ from torch.utils.data import DataLoader
 
 from segframe.contracts import Batch, SegmentationDataset
 from segframe.data.augment import Augment
+from segframe.data.loader import Position, TrainLoader
 from segframe.data.sampler import EvalBatchSampler, TrainBatchSampler
 from segframe.data.samples import EvalSamples, Sample, TrainSamples, collate_eval, collate_train, set_up_worker
 from segframe.ranges import NonNegativeInt, PositiveInt
-
-Position = tuple[int, int]
-"""(epoch, batch of the epoch), both from 0."""
-
-
-class TrainLoader(DataLoader[Sample]):
-    """A DataLoader that asks where it stands each time a pass begins."""
-
-    def __init__(
-        self,
-        dataset: TrainSamples,
-        sampler: TrainBatchSampler,
-        position: Callable[[], Position],
-        **options: Any,
-    ) -> None:
-        self._train_sampler, self._position = sampler, position
-        options["batch_sampler"] = sampler
-        super().__init__(dataset, **options)
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Begins a pass at the trainer's position."""
-        self._train_sampler.set_position(*self._position())
-        return super().__iter__()
 
 
 class DataModule(pl.LightningDataModule):

@@ -79,18 +79,18 @@ def test_a_truncated_file_is_named(root, folder, kept):
 
 def test_a_file_that_is_no_image_is_named(root):
     label_file(root).write_text("<html>404</html>")
-    with pytest.raises(ValueError, match=rf"{label_file(root).name} .*no PNG image"):
+    with pytest.raises(ValueError, match=rf"{label_file(root).name} .*a web page, not an image"):
         CamVid(str(root), "train")[0]
 
 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.full((36, 48), 12, np.uint8), r"labels 12; expected 0 to 10"),
-        (np.array([[0, 255] * 24] * 36, np.uint8), r"labels 255; expected"),
-        (np.zeros((36, 48, 3), np.uint8), r"shape \(36, 48, 3\).*not a colour rendering"),
-        (np.zeros((36, 48), np.uint16), r"type uint16"),
-        (np.zeros((30, 48), np.uint8), r"30x48 but its image 36x48"),
+        (np.full((36, 48), 12, np.uint8), r"labels 12 \(1728 pixels\); expected 0 to 11"),
+        (np.array([[0, 255] * 24] * 36, np.uint8), r"labels 255 \(864 pixels\); expected"),
+        (np.arange(36 * 48 * 3, dtype=np.uint8).reshape(36, 48, 3), r"shape \(36, 48, 3\).*not a colour rendering"),
+        (np.full((36, 48), 300, np.uint16), r"labels 300 "),
+        (np.zeros((30, 48), np.uint8), r"30x48 but its image .*train/0001TP_006690.png 36x48"),
     ],
 )
 def test_a_label_map_of_another_kind_is_named(root, pixels, message):

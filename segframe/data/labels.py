@@ -1,0 +1,169 @@
+"""From what a label map's file holds to class ids: one explicit table, and nothing passes unlisted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segframe.contracts import IGNORE_INDEX
+from segframe.data.causes import likely_cause
+
+Pixels = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+UNLISTED = 254
+"""Marks what the table does not list, between the lookup and the error."""
+MAX_CLASSES = 254
+_LISTED = 8
+
+
+class UnlistedLabelsError(ValueError):
+    """A label map holds values that no class has.
+
+    Attributes:
+        path: The file.
+        counts: Pixels by value; a colour is written ``(red, green, blue)``.
+    """
+
+    def __init__(self, path: Path, counts: dict[Any, int], expected: str, cause: str) -> None:
+        self.path, self.counts = path, counts
+        shown = sorted(counts.items(), key=lambda item: -item[1])[:_LISTED]
+        kind = "colours" if isinstance(next(iter(counts)), tuple) else "labels"
+        listed = ", ".join(f"{value} ({count} pixels)" for value, count in shown)
+        more = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
+        super().__init__(f"{path} holds the {kind} {listed}{more}; expected {expected}. {cause}")
+
+
+class LabelMap:
+    """A table from source ids, or source colours, to class ids and ``IGNORE_INDEX``.
+
+    Args:
+        num_classes: Classes K, at most 254.
+        ids: Class by source id, 0 to 65535; None maps 0 to K - 1 to themselves and 255 to ignored.
+        colours: Class by (red, green, blue); then files must be colour images.
+
+    Raises:
+        ValueError: If a source or class is out of range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ids: Mapping[int, int] | None = None,
+        colours: Mapping[Colour, int] | None = None,
+    ) -> None:
+        if num_classes > MAX_CLASSES:
+            raise ValueError(f"{num_classes} classes: masks are 8 bits, which hold at most {MAX_CLASSES} and ignored.")
+        self.num_classes = num_classes
+        self.is_identity = ids is None and colours is None
+        if self.is_identity:
+            ids = {**{label: label for label in range(num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
+        self.ids, self.colours = dict(ids or {}), None if colours is None else dict(colours)
+        for source, target in (*self.ids.items(), *(self.colours or {}).items()):
+            if not (0 <= target < num_classes or target == IGNORE_INDEX):
+                raise ValueError(
+                    f"label_map: {source} is mapped to {target}; expected a class, 0 to {num_classes - 1}, or ignore."
+                )
+        self._table = np.full(2**16, UNLISTED, np.uint8)
+        for source, target in self.ids.items():
+            if not 0 <= source < 2**16:
+                raise ValueError(f"label_map: the source id {source} is out of range; expected 0 to 65535.")
+            self._table[source] = target
+        self._colour_table: Pixels | None = None
+
+    def __call__(self, labels: NDArray[Any], path: Path) -> Pixels:
+        """Returns a mask (H, W) of class ids and ``IGNORE_INDEX``.
+
+        Args:
+            labels: What the file holds: ids (H, W) or colours (H, W, 3).
+            path: The file, for errors.
+
+        Raises:
+            UnlistedLabelsError: If the file holds what the table does not list.
+            ValueError: If it holds colours where ids are expected, or the reverse.
+        """
+        labels = self._in_right_form(labels, path)
+        mask = self._lookup(labels)
+        if (mask == UNLISTED).any():
+            raise self._unlisted(labels, mask, path)
+        return mask
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Returns the table as (source, class id) for display, in the order of the sources."""
+        found = self.colours.items() if self.colours is not None else self.ids.items()
+        return [(str(source), target) for source, target in sorted(found)]
+
+    def _in_right_form(self, labels: NDArray[Any], path: Path) -> NDArray[Any]:
+        if self.colours is None and labels.ndim == 3:
+            if (labels[..., :1] == labels).all():
+                return np.ascontiguousarray(labels[..., 0])  # ids, written three times
+            raise ValueError(
+                f"{path} has shape {labels.shape} and type {labels.dtype}: it is a colour rendering, and one id per "
+                "pixel is expected, not a colour rendering of it. Use the files that hold ids, or map colours to "
+                "classes: dataset.label_map={'R,G,B': CLASS, ...} of dataset=folder."
+            )
+        if self.colours is not None and labels.ndim == 2:
+            raise ValueError(
+                f"{path} holds one id per pixel (grey or palette, values {_some(np.unique(labels).tolist())}), and "
+                "label_map lists colours. List ids instead: label_map: {ID: CLASS, ...}."
+            )
+        return labels
+
+    def _lookup(self, labels: NDArray[Any]) -> Pixels:
+        if self.colours is not None:
+            if self._colour_table is None:
+                self._colour_table = np.full(2**24, UNLISTED, np.uint8)
+                for (red, green, blue), target in self.colours.items():
+                    self._colour_table[(red << 16) + (green << 8) + blue] = target
+            return np.asarray(self._colour_table[_packed(labels)])
+        if labels.dtype == np.uint8:
+            return np.asarray(cv2.LUT(labels, self._table[:256]), np.uint8)
+        return np.asarray(self._table[labels])
+
+    def _unlisted(self, labels: NDArray[Any], mask: Pixels, path: Path) -> UnlistedLabelsError:
+        if self.colours is not None:
+            packed, counts = np.unique(_packed(labels)[mask == UNLISTED], return_counts=True)
+            found: dict[Any, int] = {
+                (int(v) >> 16, int(v) >> 8 & 255, int(v) & 255): int(n) for v, n in zip(packed, counts, strict=True)
+            }
+            return UnlistedLabelsError(
+                path, found, f"the {len(self.colours)} colours of label_map", "Add them to label_map, or map to ignore."
+            )
+        everything = {int(v): int(n) for v, n in zip(*np.unique(labels, return_counts=True), strict=True)}
+        found = {value: count for value, count in everything.items() if value not in self.ids}
+        return UnlistedLabelsError(
+            path, found, self.expected(), likely_cause(everything, self.num_classes, self.is_identity)
+        )
+
+    def expected(self) -> str:
+        """Returns in words which ids a file may hold."""
+        if self.is_identity:
+            return (
+                f"0 to {self.num_classes - 1} for the {self.num_classes} classes and {IGNORE_INDEX} for ignored pixels"
+            )
+        return _spans(sorted(self.ids))
+
+
+def _packed(colours: NDArray[Any]) -> NDArray[np.uint32]:
+    wide = colours.astype(np.uint32)
+    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], np.uint32)
+
+
+def _spans(values: list[int]) -> str:
+    """Returns sorted numbers as ``0 to 33, 255``."""
+    spans: list[list[int]] = []
+    for value in values:
+        if spans and value == spans[-1][1] + 1:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    return ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in spans)
+
+
+def _some(values: list[int]) -> str:
+    return ", ".join(map(str, values[:_LISTED])) + ("..." if len(values) > _LISTED else "")

@@ -1,0 +1,108 @@
+"""What to say when a data set is not where it was looked for: the expected tree and the nearest thing found."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+_DEPTH = 3  # folders below a root's parent that are searched for the data set
+_VISITED = 2000  # folders that are looked at, at most: a slow disk must not delay an error
+
+
+class Layout:
+    """The folders of a data set as they should be.
+
+    Args:
+        name: What the data set is called in messages.
+        tree: The expected tree; ``{root}`` stands for the root.
+        markers: Folders below the root by which it is recognised.
+        key: The configuration key that names the root.
+    """
+
+    def __init__(self, name: str, tree: str, markers: Sequence[str], key: str = "dataset.root") -> None:
+        self.name, self.tree, self.markers, self.key = name, tree, tuple(markers), key
+
+    def files(self, root: Path, folder: str, pattern: str, kind: str) -> list[Path]:
+        """Returns the sorted files of a folder below ``root``.
+
+        Args:
+            root: The root.
+            folder: Below the root.
+            pattern: A glob below the folder; ``**`` reaches nested folders.
+            kind: What is looked for, such as ``PNG file``.
+
+        Raises:
+            FileNotFoundError: If the folder is missing or has no such file.
+        """
+        path = self.folder(root, folder)
+        found = sorted(path.glob(pattern))
+        if not found:
+            raise FileNotFoundError(
+                f"{self.name}: the folder {path} holds no {kind} ({contents(path)}). {self.explain(root)}"
+            )
+        return found
+
+    def folder(self, root: Path, folder: str) -> Path:
+        """Returns a folder below ``root``.
+
+        Raises:
+            FileNotFoundError: If it is missing.
+        """
+        path = root / folder
+        if not path.is_dir():
+            raise FileNotFoundError(f"{self.name}: the folder {path} does not exist. {self.explain(root)}")
+        return path
+
+    def explain(self, root: Path) -> str:
+        """Returns the expected tree, and what is there instead."""
+        hint = f"Found in {root}: {contents(root)}." if root.is_dir() else _nearest(root)
+        elsewhere = self._elsewhere(root)
+        if elsewhere is not None:
+            hint = f"{hint}\nDid you mean {self.key}={elsewhere}?"
+        folders = ", ".join(dict.fromkeys(self.markers))
+        expected = self.tree.format(root=root)
+        return f"Expected:\n{expected}\n{hint}\nSet {self.key}=... to the folder that holds {folders}."
+
+    def _elsewhere(self, root: Path) -> Path | None:
+        """Returns the nearest folder that holds all the markers."""
+        start = next((p for p in (root.absolute(), *root.absolute().parents) if p.is_dir()), Path("/"))
+        tried = [start, start.parent] if start == root.absolute() else [start]
+        for place in tried:
+            if len(place.parts) < 2:
+                continue
+            for number, (folder, names, _) in enumerate(os.walk(place)):
+                here = Path(folder)
+                if len(here.parts) - len(place.parts) >= _DEPTH or number > _VISITED:
+                    names.clear()
+                names[:] = sorted(name for name in names if not name.startswith("."))
+                if here != root.absolute() and all((here / marker).is_dir() for marker in self.markers):
+                    return here
+        return None
+
+
+def contents(path: Path, limit: int = 5) -> str:
+    """Returns the first names in a folder, those of folders with a slash."""
+    try:
+        entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    except OSError as error:
+        return f"it cannot be listed: {error.strerror}"
+    return some(entries, limit) if entries else "nothing"
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Returns the first of some names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _nearest(root: Path) -> str:
+    there = next((parent for parent in root.absolute().parents if parent.is_dir()), Path("/"))
+    missing = root.absolute().relative_to(there).parts[0]
+    try:
+        alike = difflib.get_close_matches(missing, [p.name for p in there.iterdir() if p.is_dir()], n=1)
+    except OSError:
+        alike = []
+    hint = f" Did you mean {there / alike[0]}?" if alike else ""
+    return f"{root} does not exist; {there} does, and holds: {contents(there)}.{hint}"
