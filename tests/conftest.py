@@ -189,3 +189,9 @@ def start(tmp_path):
     yield run
     for process in started:
         process.clean_up()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Keeps what runs remember between each other out of the user's home."""
+    monkeypatch.setenv("SEGFRAME_CACHE", str(tmp_path_factory.getbasetemp() / "segframe-cache"))
