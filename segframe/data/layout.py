@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _DEPTH = 3  # folders below a root's parent that are searched for the data set
 _VISITED = 2000  # folders that are looked at, at most: a slow disk must not delay an error
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class Layout:
@@ -57,29 +58,61 @@ class Layout:
 
     def explain(self, root: Path) -> str:
         """Returns the expected tree, and what is there instead."""
-        hint = f"Found in {root}: {contents(root)}." if root.is_dir() else _nearest(root)
+        hints = [f"Found in {root}: {contents(root)}." if root.is_dir() else _nearest(root)]
+        start = _existing(root)
+        if archives := [name for name in _names(start) if name.lower().endswith(_ARCHIVES)]:
+            hints.append(f"{start} holds archives: {some(archives)}. Unpack there what is not unpacked yet.")
+        if missing := [marker for marker in dict.fromkeys(self.markers) if not (root / marker).is_dir()]:
+            hints += self._found_instead(root, missing)
+            folders = ", ".join(dict.fromkeys(self.markers))
+            hints.append(f"Set {self.key}=... to the folder that holds {folders}.")
+        expected = self.tree.format(root=root)
+        return "\n".join([f"Expected:\n{expected}", *hints])
+
+    def _found_instead(self, root: Path, missing: Sequence[str]) -> list[str]:
+        """Returns where the data set, or pieces of it, lie."""
         elsewhere = self._elsewhere(root)
         if elsewhere is not None:
-            hint = f"{hint}\nDid you mean {self.key}={elsewhere}?"
-        folders = ", ".join(dict.fromkeys(self.markers))
-        expected = self.tree.format(root=root)
-        return f"Expected:\n{expected}\n{hint}\nSet {self.key}=... to the folder that holds {folders}."
+            return [f"Did you mean {self.key}={elsewhere}?"]
+        pieces = {}
+        for folder in _folders(root):
+            pieces.update({m: folder for m in missing if m not in pieces and (folder / m).is_dir()})
+        if not pieces:
+            return []
+        return [f"Move into one folder: {', '.join(str(folder / piece) for piece, folder in pieces.items())}."]
 
     def _elsewhere(self, root: Path) -> Path | None:
         """Returns the nearest folder that holds all the markers."""
-        start = next((p for p in (root.absolute(), *root.absolute().parents) if p.is_dir()), Path("/"))
-        tried = [start, start.parent] if start == root.absolute() else [start]
-        for place in tried:
+        start = _existing(root)
+        for place in [start, start.parent] if start == root.absolute() else [start]:
             if len(place.parts) < 2:
                 continue
-            for number, (folder, names, _) in enumerate(os.walk(place)):
-                here = Path(folder)
-                if len(here.parts) - len(place.parts) >= _DEPTH or number > _VISITED:
-                    names.clear()
-                names[:] = sorted(name for name in names if not name.startswith("."))
+            for here in _folders(place):
                 if here != root.absolute() and all((here / marker).is_dir() for marker in self.markers):
                     return here
         return None
+
+
+def _folders(place: Path) -> Iterator[Path]:
+    """Yields a folder and those below it, not too deep and not too many."""
+    for number, (folder, names, _) in enumerate(os.walk(place)):
+        here = Path(folder)
+        if len(here.parts) - len(place.parts) >= _DEPTH or number > _VISITED:
+            names.clear()
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield here
+
+
+def _existing(root: Path) -> Path:
+    """Returns the root, or its nearest parent that exists."""
+    return next((p for p in (root.absolute(), *root.absolute().parents) if p.is_dir()), Path("/"))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    except OSError:
+        return []
 
 
 def contents(path: Path, limit: int = 5) -> str:
@@ -98,7 +131,7 @@ def some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def _nearest(root: Path) -> str:
-    there = next((parent for parent in root.absolute().parents if parent.is_dir()), Path("/"))
+    there = _existing(root)
     missing = root.absolute().relative_to(there).parts[0]
     try:
         alike = difflib.get_close_matches(missing, [p.name for p in there.iterdir() if p.is_dir()], n=1)

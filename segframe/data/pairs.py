@@ -40,17 +40,19 @@ class Unpaired(NamedTuple):
         total: Files of this kind, with and without a partner.
         folder: Where the partners were looked for.
         wanted: What a partner is called.
+        kind: What the names are, in the plural.
     """
 
     files: tuple[str, ...]
     total: int
     folder: Path
     wanted: str = "of the same name"
+    kind: str = "files"
 
     def __str__(self) -> str:
         """Returns the message."""
         return (
-            f"{len(self.files)} of {self.total} files have no partner {self.wanted} in {self.folder}: "
+            f"{len(self.files)} of {self.total} {self.kind} have no partner {self.wanted} in {self.folder}: "
             f"{some(self.files)}. Add the missing files, or remove these."
         )
 
