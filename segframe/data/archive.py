@@ -1,0 +1,97 @@
+"""Unpacks an archive beside its place and moves it there at once, so that nothing half is ever found."""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from tqdm import tqdm
+
+from segframe.data.download import DownloadError
+
+_DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
+
+
+def unpack(archive: Path, root: Path, holds: str) -> Path:
+    """Unpacks the one folder of an archive that is wanted, and returns where it stands.
+
+    Args:
+        archive: A tar file, compressed or not, or a zip file.
+        root: Where the folder will be.
+        holds: The folder's path in the archive and below ``root``.
+
+    Raises:
+        DownloadError: If the archive is damaged, has a member that would land elsewhere, or has not the
+            folder; or if the disk is full, or the folder is there already.
+    """
+    target, scratch = root / holds, root / f".{archive.name}.unpacking"
+    if target.exists():
+        raise DownloadError(f"{target} is there already; move it away to have it unpacked anew.")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a call that was killed
+    scratch.mkdir(parents=True)
+    try:
+        _extract(archive, scratch)
+        if not (scratch / holds).is_dir():
+            found = ", ".join(sorted(path.name for path in scratch.iterdir())[:5]) or "nothing"
+            raise DownloadError(f"{archive} has no folder {holds}; it holds {found}. Get the data set's own archive.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (scratch / holds).rename(target)
+    except _DAMAGED as error:
+        raise DownloadError(f"{archive} is damaged ({error}). Delete it and call again.") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DownloadError(f"The disk of {root} is full. Nothing was left unpacked; make room, call again.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    is_zip = zipfile.is_zipfile(archive)
+    with (
+        tqdm(unit=" files", desc=f"unpacking {archive.name}") as bar,
+        zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened,
+    ):
+        (_extract_zip if is_zip else _extract_tar)(opened, folder, bar)
+
+
+def _extract_zip(opened: Any, folder: Path, bar: Any) -> None:
+    bar.reset(len(opened.infolist()))
+    for member in opened.infolist():
+        is_link = stat.S_ISLNK(member.external_attr >> 16)
+        if is_link or _escapes(member.orig_filename):
+            raise _refused(opened.filename, member.orig_filename, "it would land outside the folder or is a link")
+        opened.extract(member, folder)
+        bar.update()
+
+
+def _extract_tar(opened: Any, folder: Path, bar: Any) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise DownloadError("Python 3.11.4 or later is needed to unpack an archive safely; unpack it by hand.")
+    for member in opened:
+        if _escapes(member.name):
+            raise _refused(opened.name, member.name, "it would land outside the folder")
+        try:
+            opened.extract(member, folder, filter="data")
+        except tarfile.FilterError as error:
+            raise _refused(opened.name, member.name, str(error)) from error
+        bar.update()
+
+
+def _escapes(name: str) -> bool:
+    windows = PureWindowsPath(name)
+    return ".." in windows.parts or bool(windows.drive) or PurePosixPath(name).is_absolute() or windows.is_absolute()
+
+
+def _refused(archive: str | Path, member: str, reason: str) -> DownloadError:
+    return DownloadError(
+        f"{archive} has a member that no data set needs, {member!r}: {reason}. Nothing was unpacked; do not trust it."
+    )
