@@ -196,14 +196,16 @@ def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule, may_
     nodes = list(_nodes_with_median_frequency(config.loss))
     if not nodes:
         return
-    from segframe.data.statistics import class_statistics
+    from segframe.data.statistics import ClassStatistics, class_counts
     from segframe.losses.balance import median_frequency_weights
 
     path = folder / "class_weights.json"
     if may_reuse and path.exists():
         weights = json.loads(path.read_text(encoding="utf-8"))
     else:
-        weights = [float(w) for w in median_frequency_weights(*class_statistics(data.train))]
+        values = resolved(config)
+        counts = class_counts(data.train, values["dataset"]["train"], values["data"]["num_workers"])
+        weights = [float(w) for w in median_frequency_weights(*ClassStatistics.of(counts))]
         folder.mkdir(parents=True, exist_ok=True)
         runfolder.write_json(path, weights)
     for node in nodes:
