@@ -1,8 +1,8 @@
-"""Unpacks an archive beside its place and moves it there at once, so that nothing half is ever found."""
+"""Verifies an archive and unpacks it beside its place, then moves it there, so that nothing half is ever found."""
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import lzma
 import shutil
 import stat
@@ -14,9 +14,34 @@ from typing import Any
 
 from tqdm import tqdm
 
-from segframe.data.download import DownloadError
+from segframe.data.download import NO_SPACE, Download, DownloadError
 
+_CHUNK = 2**20  # bytes that are read at once
 _DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
+
+
+def verify(path: Path, source: Download) -> None:
+    """Checks an archive's checksum.
+
+    Raises:
+        DownloadError: If it is another.
+    """
+    digest = hashlib.new(source.algorithm, usedforsecurity=False)
+    size, begin = path.stat().st_size, b""
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, unit_divisor=1024, desc=f"checking {path.name}") as bar,
+    ):
+        while chunk := file.read(_CHUNK):
+            begin = begin or chunk[:64]
+            digest.update(chunk)
+            bar.update(len(chunk))
+    if digest.hexdigest() != source.checksum:
+        page = " It is a web page; was there a login or a proxy?" if begin.lstrip().startswith(b"<") else ""
+        raise DownloadError(
+            f"{path} ({size} bytes) has another checksum than the data set's archive: expected {source.algorithm} "
+            f"{source.checksum}, got {digest.hexdigest()}.{page}"
+        )
 
 
 def unpack(archive: Path, root: Path, holds: str) -> Path:
@@ -44,9 +69,11 @@ def unpack(archive: Path, root: Path, holds: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         (scratch / holds).rename(target)
     except _DAMAGED as error:
-        raise DownloadError(f"{archive} is damaged ({error}). Delete it and call again.") from error
+        raise DownloadError(
+            f"{archive} is damaged ({str(error).partition(':')[0]}). Delete it and call again."
+        ) from error
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in NO_SPACE:
             raise
         raise DownloadError(f"The disk of {root} is full. Nothing was left unpacked; make room, call again.") from error
     finally:

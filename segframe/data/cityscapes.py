@@ -38,9 +38,7 @@ SOURCE = Manual(
    gtFine_trainvaltest.zip (241 MB). With an account, `pip install cityscapesscripts` and
    `csDownload gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip` do the same on a machine without a browser.
 3. Unpack both in one folder: cd {root} && unzip -n leftImg8bit_trainvaltest.zip && unzip -n gtFine_trainvaltest.zip
-Nothing has to be converted. The expected tree:
-"""
-    + _TREE
+Nothing has to be converted."""
 )
 
 

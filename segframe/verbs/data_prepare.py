@@ -55,20 +55,21 @@ def main(words: list[str]) -> int:
     if asked.part:
         source = _part(source, asked)
     extra = () if isinstance(source, Download) else source.words
-    ready, reason = _look(asked, extra)
+    ready, reason = _look(asked, extra) if asked.root.exists() or not isinstance(source, Download) else ("", "")
     if ready:
         print(f"{asked.name} is already prepared: {ready}\nTrain with:\n  {asked.train(extra)}")
         return 0
     if not isinstance(source, Download):
-        print(f"{source.text.format(root=asked.root)}\nThen train with:\n  {asked.train(extra)}")
-        if asked.root.exists():
-            print(f"\nWhat is missing now:\n{reason}")
+        print(f"{source.text.format(root=asked.root)}\nThen train with:\n  {asked.train(extra)}\n\nNow: {reason}")
         return 1
     try:
         return _prepare(source, asked, reason)
     except DownloadError as error:
         print(f"segframe: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; what has come is kept, and the same command goes on", file=sys.stderr)
+        raise
 
 
 def _read(words: Sequence[str]) -> _Asked:
@@ -122,8 +123,6 @@ def _part(source: Download | Manual, asked: _Asked) -> Manual:
 
 def _look(asked: _Asked, words: Sequence[str] = ()) -> tuple[str, str]:
     """Returns how many pairs each split has, or why the data set cannot be read."""
-    if not asked.root.exists():
-        return "", f"{asked.root} does not exist."
     from segframe.build import make_dataset
     from segframe.config.compose import compose
     from segframe.config.recipe import quoted
@@ -173,7 +172,9 @@ def _prepare(source: Download, asked: _Asked, reason: str) -> int:
 
 def _archive(source: Download, asked: _Asked) -> Path:
     """Returns the verified archive: the one that was placed, or a download."""
-    from segframe.data.download import DownloadError, fetch, gib, require_space, verify
+    from segframe.data.archive import verify
+    from segframe.data.download import DownloadError, gib, require_space
+    from segframe.data.fetch import fetch
 
     placed = asked.root / source.name
     url = asked.url or source.url
