@@ -84,6 +84,9 @@ class Layout:
     def _elsewhere(self, root: Path) -> Path | None:
         """Returns the nearest folder that holds all the markers."""
         start = _existing(root)
+        for here in start.parents[:_DEPTH]:
+            if all((here / marker).is_dir() for marker in self.markers):
+                return here
         for place in [start, start.parent] if start == root.absolute() else [start]:
             if len(place.parts) < 2:
                 continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -108,10 +110,7 @@ class VOC(FilePairs):
         images = _LAYOUT.folder(folder, "JPEGImages")
         masks = _LAYOUT.folder(folder, _AUGMENTED if split == "train_aug" else "SegmentationClass")
         names, kind = _names(folder, split)
-        missing = [
-            tuple(name for name in names if not (place / f"{name}{ending}").is_file())
-            for place, ending in ((images, ".jpg"), (masks, ".png"))
-        ]
+        missing = [_missing(names, images, ".jpg"), _missing(names, masks, ".png")]
         absent = {*missing[0], *missing[1]}
         pairs = [Pair(images / f"{n}.jpg", masks / f"{n}.png", n) for n in names if n not in absent]
         unpaired = [
@@ -125,6 +124,11 @@ def _found(root: Path) -> Path:
     """Returns the folder of the data set at or below the root; the root where there is none."""
     places = (root, *(root / inside for inside in _INSIDE))
     return next((place for place in places if any((place / m).is_dir() for m in _LAYOUT.markers)), root)
+
+
+def _missing(names: Sequence[str], folder: Path, ending: str) -> tuple[str, ...]:
+    present = set(os.listdir(folder))  # once: asking for each of 10,000 files is slow on a network's disk
+    return tuple(name for name in names if f"{name}{ending}" not in present)
 
 
 def _names(folder: Path, split: Split) -> tuple[list[str], str]:
