@@ -99,6 +99,7 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         callbacks=_callbacks(config) if training else [],
         loggers=_loggers(config, folder, checkpoint) if training else [],
     )
+    _read_from_cache(data, values["dataset"], training)
     return Run(folder, values, task, data, trainer)
 
 
@@ -111,6 +112,20 @@ def make_dataset(config: DictConfig, split: str) -> SegmentationDataset:
     """
     dataset: SegmentationDataset = _make(config.dataset[split])
     return dataset
+
+
+def _read_from_cache(data: DataModule, dataset: dict[str, Any], training: bool) -> None:
+    """Puts what dataset.cache asks for before the data sets; last, since decoding may take minutes."""
+    from segframe.data.cache import cached
+
+    val_split = "train" if data.val is data.train else "val"
+    pairs = [(data.val, dataset[val_split])]
+    if training and val_split == "val":
+        pairs.append((data.train, dataset["train"]))
+    made = cached(pairs, dataset["cache"], dataset["cache_dir"])
+    data.val = made[0]
+    if training:
+        data.train = made[-1]
 
 
 def _make(node: DictConfig, **extra: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -14,6 +14,7 @@ from segframe import figures, runfolder
 from segframe.callbacks.checkpoints import Checkpoints
 from segframe.callbacks.ema import Ema
 from segframe.contracts import IGNORE_INDEX, Batch
+from segframe.data.pool import usable_cores
 from segframe.figures.panels import PanelLogger, Sample
 from segframe.metrics.scores import iou, summary
 from segframe.metrics.table import class_table
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from segframe.build import Run
 
 NUM_FIRST, NUM_WORST = 3, 3
+HIGH_STALL_PERCENT = 20
 PROFILE_LINES = 16
 
 
@@ -135,14 +137,26 @@ def _longer(run: Run) -> str:
     )
 
 
+def _faster_data(values: dict[str, Any]) -> str:
+    """Returns what to set so that steps wait less for data."""
+    workers, cores = values["data"]["num_workers"], usable_cores()
+    remedies = ["dataset.cache=disk"] if values["dataset"]["cache"] == "none" else []
+    if workers < cores:
+        remedies.append(f"data.num_workers={cores}")
+    return " or ".join(remedies) or "more cores would help, or a smaller augment.sample.crop_size"
+
+
 def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
     best = next((c for c in run.callbacks if isinstance(c, Checkpoints)), None)
     lines = []
     if best is not None and best.best is not None and best.best_epoch is not None:
         lines.append(f"best {best.monitor} {best.best:.4f} in epoch {best.best_epoch + 1} (checkpoints/best.ckpt)")
-    speed = results["images_per_s"]
-    if isinstance(speed, float):
-        lines.append(f"{speed:.1f} images/s, {results['peak_memory_gib']:.2f} GiB at most")
+    speed, stall = results["images_per_s"], results["data_stall_percent"]
+    if isinstance(speed, float) and isinstance(stall, float):
+        memory = f"{results['peak_memory_gib']:.2f} GiB at most"
+        lines.append(f"{speed:.1f} images/s, data stall {stall:.0f} %, {memory}")
+        if stall > HIGH_STALL_PERCENT:
+            lines.append(f"steps waited for their images: {_faster_data(run.values)}")
     names = (
         "results.json",
         "metrics.csv",

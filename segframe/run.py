@@ -147,6 +147,9 @@ def evaluate(config: DictConfig, checkpoint: str, run_dir: str | Path) -> int:
             report.evaluated(run, path)
     except BaseException as error:
         return _ended_by(error, folder, values, run, is_main=False)
+    finally:
+        if run is not None:
+            run.data.close()
     return 0
 
 
@@ -164,10 +167,12 @@ def _checkpoint_to_resume(values: dict[str, Any], folder: Path) -> str | None:
 
 def _description(run: Run) -> str:
     """Returns one line that says what is about to train on what."""
+    from segframe.data.cache import original
+
     net, values = run.task.net, run.values
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     return (
-        f"{type(net).__name__} ({parameters:.1f} M parameters) on {type(run.data.train).__name__}: "
+        f"{type(net).__name__} ({parameters:.1f} M parameters) on {type(original(run.data.train)).__name__}: "
         f"{run.data.num_train} training and {run.data.num_val} validation images, {run.data.batch_size} a step, "
         f"{values['trainer']['precision']} on {run.trainer.strategy.root_device.type} x {run.trainer.world_size}"
     )
@@ -181,6 +186,7 @@ def _speed(run: Run | None) -> dict[str, float | None]:
     return {
         "seconds_per_step": logs[0].seconds_per_step if logs else None,
         "images_per_s": logs[0].images_per_s if logs else None,
+        "data_stall_percent": logs[0].data_stall_percent if logs else None,
         "peak_memory_gib": runfolder.peak_memory_gib(),
     }
 

@@ -127,6 +127,7 @@ def write_results(folder: Path, values: dict[str, Any], status: str, **more: Any
         "metrics": final_and_best(folder / "metrics.csv"),
         "seconds_per_step": None,
         "images_per_s": None,
+        "data_stall_percent": None,
         "peak_memory_gib": None,
         "config_hash": config_hash(values),
         "versions": versions(),

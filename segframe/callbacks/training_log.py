@@ -15,7 +15,9 @@ from segframe.contracts import Batch
 
 
 class TrainingLog(Callback):
-    """Logs the mean loss over every ``trainer.log_every_n_steps`` steps, and measures the speed.
+    """Logs the mean loss over every ``trainer.log_every_n_steps`` steps, and measures speed and data stall.
+
+    Data stall is the share of the time in which the step waited for its batch, in percent.
 
     The window of the mean goes into checkpoints, so a resumed run logs the very same values.
     """
@@ -26,15 +28,15 @@ class TrainingLog(Callback):
         self._window_steps = 0
         self._window_empty: torch.Tensor | None = None
         self._window_images = 0
-        self._window_started = time.perf_counter()
-        self._busy_s, self._timed_steps, self._timed_images = 0.0, 0, 0
+        self._window_started, self._waited_before_s = time.perf_counter(), 0.0
+        self._busy_s, self._stalled_s, self._timed_steps, self._timed_images = 0.0, 0.0, 0, 0
         self._warm_up_s: float | None = None
         self._lr = 0.0
         self._exact: torch.device | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock; time spent on evaluation and checkpoints at epoch ends does not count."""
-        self._window_started = time.perf_counter()
+        self._window_started, self._waited_before_s = time.perf_counter(), _waited_s(trainer)
         self._window_images = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -70,6 +72,11 @@ class TrainingLog(Callback):
         """Mean training images per second over all ranks."""
         return self._timed_images / self._busy_s if self._timed_steps else None
 
+    @property
+    def data_stall_percent(self) -> float | None:
+        """Share of the time in which steps waited for their batch; the first logged window is warm-up."""
+        return 100 * self._stalled_s / self._busy_s if self._timed_steps else None
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the window's sums."""
         return {
@@ -92,27 +99,29 @@ class TrainingLog(Callback):
         assert self._window_empty is not None
         loss, empty = float(self._window_loss) / self._window_steps, int(self._window_empty)
         now = time.perf_counter()
-        elapsed = now - self._window_started
+        elapsed, stalled = now - self._window_started, _waited_s(trainer) - self._waited_before_s
         row = {
             "epoch": trainer.current_epoch,
             "train/loss": loss,
             "train/empty_batches": empty,
             "lr": self._lr,
             "images_per_s": self._window_images / elapsed,
+            "data_stall_percent": 100 * stalled / elapsed,
         }
         for logger in trainer.loggers:
             logger.log_metrics(row, step=step)
-        self._count_time(elapsed)
+        self._count_time(elapsed, stalled)
         self._report_empty(trainer, step, empty)
         self._window_loss = self._window_empty = None
         self._window_steps = self._window_images = 0
-        self._window_started = now
+        self._window_started, self._waited_before_s = now, self._waited_before_s + stalled
 
-    def _count_time(self, elapsed: float) -> None:
+    def _count_time(self, elapsed: float, stalled: float) -> None:
         if self._warm_up_s is None:
             self._warm_up_s = elapsed
             return
         self._busy_s += elapsed
+        self._stalled_s += stalled
         self._timed_steps += self._window_steps
         self._timed_images += self._window_images
 
@@ -124,3 +133,8 @@ class TrainingLog(Callback):
                 file=sys.stderr,
             )
         self.num_empty_batches += empty
+
+
+def _waited_s(trainer: Any) -> float:
+    """Returns how long a run has waited for training batches so far; 0 with a loader that doesn't measure it."""
+    return float(getattr(trainer.train_dataloader, "waited_s", 0.0))

@@ -21,7 +21,11 @@ from segframe.config.signatures import Signature, read_signature
 ABSENT = object()
 """Stands for a value that could not be had; whoever puts it there reports why."""
 
-SECTIONS = {"": "segframe.config.settings.Settings", "run": "segframe.config.settings.Run"}
+SECTIONS = {
+    "": "segframe.config.settings.Settings",
+    "run": "segframe.config.settings.Run",
+    "dataset": "segframe.config.settings.Dataset",
+}
 """The sections without a ``_target_`` whose keys are declared all the same."""
 
 _META = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
@@ -34,3 +34,16 @@ class Run:
 
     dir: str
     name: str | None
+
+
+class Dataset:
+    """The keys of the section ``dataset`` that every data set has; each has further ones of its own.
+
+    Args:
+        cache: Where decoded pixels are kept.
+        cache_dir: The folder of ``cache=disk``; None takes the user's own.
+        others: What the data set's file names.
+    """
+
+    def __init__(self, cache: Literal["none", "ram", "disk"], cache_dir: str | None, **others: Any) -> None:
+        self.cache, self.cache_dir, self.others = cache, cache_dir, others

@@ -37,7 +37,10 @@ class TrainLoader(DataLoader[Sample]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Begins a pass at the trainer's position."""
         self._train_sampler.set_position(*self._position())
-        return self._timed(super().__iter__())
+        started = time.perf_counter()
+        batches = super().__iter__()  # the first pass starts the loader's processes here
+        self.waited_s += time.perf_counter() - started
+        return self._timed(batches)
 
     def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         while True:

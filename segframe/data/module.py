@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from segframe.contracts import Batch, SegmentationDataset
 from segframe.data.augment import Augment
+from segframe.data.cache import CachedDataset
 from segframe.data.loader import Position, TrainLoader
 from segframe.data.sampler import EvalBatchSampler, TrainBatchSampler
 from segframe.data.samples import EvalSamples, Sample, TrainSamples, collate_eval, collate_train, set_up_worker
@@ -89,12 +90,15 @@ class DataModule(pl.LightningDataModule):
         return loader
 
     def close(self) -> None:
-        """Ends the loader processes, which Python would otherwise end by a signal that they put off."""
+        """Ends the loader processes, which Python would otherwise end by a signal that they put off, and caches."""
         for loader in self._loaders:
             iterator, loader._iterator = loader._iterator, None
             if iterator is not None and loader.num_workers:
                 iterator._shutdown_workers()  # type: ignore[attr-defined]
         self._loaders.clear()
+        for dataset in (self.train, self.val):
+            if isinstance(dataset, CachedDataset):
+                dataset.close()
 
     def position(self, num_batches: int) -> Position:
         """Returns where the next training pass begins: (epoch, batch).

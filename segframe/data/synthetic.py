@@ -80,6 +80,10 @@ class Synthetic:
         image, mask = pair
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the rows and columns of an image."""
+        return self.height, self.width
+
     def name(self, index: int) -> str:
         """Returns a name in place of a file's."""
         return f"synthetic/{self.split}/{index:05d}"
