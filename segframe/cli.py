@@ -129,11 +129,20 @@ def _unknown_verb(verb: str, words: Sequence[str]) -> str:
 def _help(words: Sequence[str]) -> str:
     from segframe.config.usage import options_of, overview
 
+    if words[:1] == ["data"]:
+        return _data_help(words)
     extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
     asked = [word for word in words if not word.startswith("-") and "=" not in word and word not in VERBS]
     if asked:
         return options_of(asked[0], extra)
     return overview({name: (verb.__doc__ or "").splitlines()[0] for name, verb in VERBS.items()}, extra)
+
+
+def _data_help(words: Sequence[str]) -> str:
+    from importlib import import_module
+
+    verbs = [word for word in words if word in DATA_VERBS] or DATA_VERBS
+    return "\n\n".join((import_module(f"segframe.verbs.data_{verb}").__doc__ or "").strip() for verb in verbs)
 
 
 def _with_config_dirs(words: Sequence[str]) -> list[str]:

@@ -82,35 +82,31 @@ def unpack(archive: Path, root: Path, holds: str) -> Path:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    is_zip = zipfile.is_zipfile(archive)
+    size, is_zip = archive.stat().st_size, zipfile.is_zipfile(archive)
     with (
-        tqdm(unit=" files", desc=f"unpacking {archive.name}") as bar,
-        zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened,
+        archive.open("rb") as raw,
+        tqdm(total=size, unit="B", unit_scale=True, unit_divisor=1024, desc=f"unpacking {archive.name}") as bar,
+        zipfile.ZipFile(raw) if is_zip else tarfile.open(fileobj=raw) as opened,
     ):
-        (_extract_zip if is_zip else _extract_tar)(opened, folder, bar)
+        for member in opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened:
+            _extract_member(opened, member, folder)
+            bar.update(raw.tell() - bar.n)
 
 
-def _extract_zip(opened: Any, folder: Path, bar: Any) -> None:
-    bar.reset(len(opened.infolist()))
-    for member in opened.infolist():
-        is_link = stat.S_ISLNK(member.external_attr >> 16)
-        if is_link or _escapes(member.orig_filename):
+def _extract_member(opened: Any, member: Any, folder: Path) -> None:
+    if isinstance(member, zipfile.ZipInfo):
+        if _escapes(member.orig_filename) or stat.S_ISLNK(member.external_attr >> 16):
             raise _refused(opened.filename, member.orig_filename, "it would land outside the folder or is a link")
         opened.extract(member, folder)
-        bar.update()
-
-
-def _extract_tar(opened: Any, folder: Path, bar: Any) -> None:
+        return
     if not hasattr(tarfile, "data_filter"):
         raise DownloadError("Python 3.11.4 or later is needed to unpack an archive safely; unpack it by hand.")
-    for member in opened:
-        if _escapes(member.name):
-            raise _refused(opened.name, member.name, "it would land outside the folder")
-        try:
-            opened.extract(member, folder, filter="data")
-        except tarfile.FilterError as error:
-            raise _refused(opened.name, member.name, str(error)) from error
-        bar.update()
+    if _escapes(member.name):
+        raise _refused(opened.name, member.name, "it would land outside the folder")
+    try:
+        opened.extract(member, folder, filter="data")
+    except tarfile.FilterError as error:
+        raise _refused(opened.name, member.name, str(error)) from error
 
 
 def _escapes(name: str) -> bool:

@@ -1,4 +1,9 @@
-"""``segframe data prepare NAME``: downloads, verifies and unpacks a data set, or says how to place it."""
+"""``segframe data prepare NAME``: downloads, verifies and unpacks a data set, or says how to place it.
+
+root=DIR      where to; the default is data/NAME
+url=ADDRESS   a mirror, http://... or https://..., or a file that is here already, file:///PATH
+part=NAME     says how to add a part that cannot be downloaded, such as SegmentationClassAug of voc
+"""
 
 from __future__ import annotations
 
@@ -165,7 +170,8 @@ def _prepare(source: Download, asked: _Asked, reason: str) -> int:
         raise DownloadError(f"{target} was unpacked, and cannot be read: {reason}")
     print(f"{asked.name} is prepared: {ready}\n{archive} is not needed any more.")
     for part, manual in source.parts.items():
-        print(f"For {' '.join(manual.words)} add {part}: segframe data prepare {asked.name} part={part} says how.")
+        command = shlex.join(["segframe", "data", "prepare", asked.name, f"root={asked.root}", f"part={part}"])
+        print(f"For {' '.join(manual.words)} add {part}:\n  {command}")
     print(f"Train with:\n  {asked.train()}")
     return 0
 

@@ -78,7 +78,7 @@ def test_a_set_is_downloaded_verified_unpacked_and_trains(prepare, segframe, tmp
     assert "GiB free in" in err
     for step in ("tiny.tar: 100%", "checking tiny.tar: 100%", "unpacking tiny.tar"):
         assert step in err
-    assert "dataset.train.split=train_aug add SegmentationClassAug: segframe data prepare tiny part=" in out
+    assert "For dataset.train.split=train_aug add SegmentationClassAug:\n  segframe data prepare tiny root=" in out
     command = out.splitlines()[-1].split()
     assert command[:4] == ["segframe", "train", "dataset=tiny", f"dataset.root={prepare.root}"]
     small = ["model=tiny", "trainer=cpu", "data.batch_size=2", "data.num_workers=0", "dataset.crop_size=[32,32]"]
@@ -216,3 +216,9 @@ def test_wrong_words_are_named(segframe, words, message):
     code, out, err = segframe("data", "prepare", *words)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_help_lists_the_words(segframe):
+    code, out, _ = segframe("data", "prepare", "--help")
+    assert code == 0
+    assert all(f"{key}=" in out for key in ("root", "url", "part"))
