@@ -13,6 +13,10 @@ class Stream(IntEnum):
     ORDER = 1
     WINDOW = 2
     COLOUR = 3
+    ROTATION = 4
+    BLUR = 5
+    ERASING = 6
+    MIX = 7
 
 
 def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.random.Generator:
@@ -25,7 +29,7 @@ def generator(stream: Stream, seed: int, epoch: int, index: int = 0) -> np.rando
         stream: The use of the numbers.
         seed: The run's seed, >= 0; the lowest 64 bits count.
         epoch: From 0.
-        index: The sample, from 0.
+        index: The draw of the epoch, from 0.
 
     >>> a, b = generator(Stream.WINDOW, 0, 3, 7), generator(Stream.WINDOW, 0, 3, 7)
     >>> a.random() == b.random()

@@ -1,10 +1,8 @@
-import cv2
 import numpy as np
 import pytest
 
-from segframe.data.augment import Augment, Window, class_share, cut
-
-FILL = (124, 116, 104)
+from segframe.data.augment import Augment, Wanted, class_shares
+from segframe.data.warp import Window
 
 
 @pytest.fixture
@@ -14,62 +12,10 @@ def sample():
     return image, rng.integers(0, 5, (61, 83), dtype=np.uint8)
 
 
-def centres(start, length, size):
-    """The source coordinates of the result's pixel centres, by definition of a resize of pixel areas."""
-    return start + (np.arange(size) + 0.5) * length / size - 0.5
-
-
 def grid(height, width):
     """An image that holds in red its row and in green its column, times four, and masks that hold each."""
     rows, columns = np.mgrid[:height, :width].astype(np.uint8)
     return np.stack([4 * rows, 4 * columns, 0 * rows], -1), rows, columns
-
-
-@pytest.mark.parametrize("size", [(33, 47), (48, 31), (17, 59), (1, 1)])
-@pytest.mark.parametrize("window", [(3, 5, 33, 47), (0, 0, 61, 63), (7, 2, 19, 23), (11, 13, 50, 41), (60, 62, 1, 1)])
-def test_image_and_mask_are_cut_with_the_same_centres(window, size):
-    image, rows, columns = grid(61, 63)
-    window = Window(*window)
-    result = cut(image, window, size, cv2.INTER_LINEAR, FILL) / 4
-    y = np.clip(centres(window.top, window.height, size[0]), window.top, window.top + window.height - 1)
-    x = np.clip(centres(window.left, window.width, size[1]), window.left, window.left + window.width - 1)
-    assert np.abs(result[..., 0] - y[:, None]).max() < 0.26
-    assert np.abs(result[..., 1] - x[None]).max() < 0.26
-    for labels, truth in ((rows, y[:, None]), (columns, x[None])):
-        nearest = cut(labels, window, size, cv2.INTER_NEAREST_EXACT, (255,))
-        assert np.abs(nearest - truth).max() <= 0.5 + 1e-6
-
-
-@pytest.mark.parametrize("window", [(-9, -4, 80, 70), (-3, 20, 20, 60), (55, -30, 20, 40), (-5, -5, 100, 10)])
-@pytest.mark.parametrize("size", [(64, 64), (41, 77)])
-def test_what_lies_beyond_is_filled_for_image_and_mask_alike(window, size):
-    image, rows, _ = grid(61, 63)
-    image[..., 2] = 255
-    window = Window(*window)
-    pixels = cut(image, window, size, cv2.INTER_LINEAR, (1, 2, 3))
-    labels = cut(rows, window, size, cv2.INTER_NEAREST_EXACT, (255,))
-    beyond = labels == 255
-    assert beyond.any()
-    assert not beyond.all()
-    assert (pixels[beyond] == (1, 2, 3)).all()
-    assert (pixels[~beyond, 2] == 255).all()
-    y = centres(window.top, window.height, size[0])[:, None]
-    x = centres(window.left, window.width, size[1])[None]
-    # A result pixel is at most half of itself off, since the border is rounded to whole result pixels.
-    step = max(window.height / size[0], window.width / size[1])
-    inside = (y > -0.5 + step) & (y < 60.5 - step) & (x > -0.5 + step) & (x < 62.5 - step)
-    assert not beyond[inside].any()
-    assert np.abs(labels - y)[inside].max() <= 0.5 + 0.5 * step
-    assert np.abs(pixels[..., 0] / 4 - y)[inside].max() <= 0.26 + 0.5 * step
-
-
-def test_nearest_equals_integer_arithmetic():
-    labels = np.random.default_rng(1).integers(0, 200, (97, 89), dtype=np.uint8)
-    for size in ((50, 41), (97, 89), (150, 201), (33, 7), (194, 178)):
-        rows = (2 * np.arange(size[0]) + 1) * 97 // (2 * size[0])
-        columns = (2 * np.arange(size[1]) + 1) * 89 // (2 * size[1])
-        result = cut(labels, Window(0, 0, 97, 89), size, cv2.INTER_NEAREST_EXACT, (255,))
-        assert (result == labels[rows[:, None], columns]).all()
 
 
 def test_mirroring_moves_image_and_mask_alike():
@@ -115,9 +61,9 @@ def test_limits_the_share_of_a_class():
     mask[:, 80:] = 1
     image = np.zeros((100, 100, 3), np.uint8)
     window = Window(0, 0, 100, 40)
-    assert class_share(mask, window) == 1.0
-    assert class_share(mask, Window(0, 60, 40, 40)) == 0.5
-    assert class_share(np.full((9, 9), 255, np.uint8), Window(0, 0, 9, 9)) == 1.0
+    assert class_shares(mask, window)[0] == 1.0
+    assert class_shares(mask, Window(0, 60, 40, 40))[:3].tolist() == [0.5, 0.5, 0]
+    assert not class_shares(np.full((9, 9), 255, np.uint8), Window(0, 0, 9, 9)).any()
 
     def shares(limit):
         augment = Augment((40, 40), (1, 1), flip=0.0, max_class_share=limit)
@@ -133,3 +79,82 @@ def test_refuses_a_scale_without_a_crop_or_upside_down():
         Augment(None)
     with pytest.raises(ValueError, match=r"scale=\[2.0, 1.0\] must be \[smallest, largest\]"):
         Augment((8, 8), (2.0, 1.0))
+    with pytest.raises(ValueError, match=r"blur_sigma=\[2.0, 1.0\] must be \[smallest, largest\]"):
+        Augment((8, 8), blur_sigma=(2.0, 1.0))
+
+
+def test_prefers_windows_that_hold_what_is_wanted():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[:20, :20] = 3
+    image = np.zeros((100, 100, 3), np.uint8)
+    augment = Augment((40, 40), (1, 1), max_class_share=1.0)
+
+    def holds(wanted):
+        return np.mean([np.mean(augment(image, mask, 0, index, wanted)[1] == 3) >= 0.02 for index in range(100)])
+
+    assert holds(None) < 0.15
+    assert holds(Wanted(3, 0.02)) > 0.4
+    assert holds(Wanted(3, 0.02)) < 1.0
+    # A class that the image doesn't hold changes nothing but the number of draws.
+    assert augment(image, mask, 0, 0, Wanted(5, 0.02))[1].shape == (40, 40)
+
+
+@pytest.mark.parametrize("size", [(45, 71), (64, 64), (1, 33)])
+def test_rotation_moves_image_and_mask_alike(size):
+    image, rows, columns = grid(63, 61)
+    augment = Augment(size, (0.7, 1.5), rotate=30.0)
+    for index in range(20):
+        pixels, y = augment(image, rows, 0, index)
+        again, x = augment(image, columns, 0, index)
+        assert (pixels == again).all()
+        shown = y != 255
+        assert ((x != 255) == shown).all()
+        assert (pixels[~shown] == augment.fill).all()
+        # Every label is the pixel that holds the centre, and every colour is its coordinate: half a pixel apart.
+        for channel, labels in enumerate((y, x)):
+            assert np.abs(pixels[..., channel] / 4 - labels)[shown].max(initial=0) < 0.5 + 0.3
+
+
+def test_rotation_spans_its_range():
+    image, rows, columns = grid(63, 61)
+    augment = Augment((21, 21), (1, 1), flip=0.0, rotate=30.0)
+    angles = []
+    for index in range(100):
+        y, x = (augment(image, labels, 0, index)[1].astype(float) for labels in (rows, columns))
+        if 255 not in y:
+            angles.append(np.rad2deg(np.arctan2(y[10, 20] - y[10, 0], x[10, 20] - x[10, 0])))
+    assert len(angles) > 50
+    assert -33 < min(angles) < -24
+    assert 24 < max(angles) < 33
+
+
+def test_rotation_and_blur_leave_the_other_draws_alone():
+    image, rows, _ = grid(63, 61)
+    plain = Augment((40, 40), (0.7, 1.5))
+    seldom = Augment((40, 40), (0.7, 1.5), rotate=10.0, rotate_probability=0.5, blur=0.5)
+    same_mask = same_image = 0
+    for index in range(60):
+        (pixels, labels), (other, other_labels) = plain(image, rows, 0, index), seldom(image, rows, 0, index)
+        same_mask += (labels == other_labels).all()
+        same_image += (pixels == other).all()
+    assert 15 < same_mask < 45
+    assert 5 < same_image < same_mask
+
+
+def test_blurs_the_image_alone(sample):
+    sharp, blurred = (Augment((40, 41), (1, 1), blur=p, blur_sigma=(1.0, 1.0)) for p in (0.0, 1.0))
+    (image, mask), (soft, soft_mask) = sharp(*sample, 0, 0), blurred(*sample, 0, 0)
+    assert (mask == soft_mask).all()
+    kernel = np.exp(-(np.arange(-4, 5) ** 2) / 2)
+    kernel /= kernel.sum()
+    rows = sum(weight * image[k : k + 32].astype(float) for k, weight in enumerate(kernel))
+    truth = sum(weight * rows[:, k : k + 33] for k, weight in enumerate(kernel))
+    assert np.abs(soft[4:-4, 4:-4] - truth).max() < 2
+    assert soft.std() < 0.5 * image.std()
+
+
+def test_turns_whole_images_too(sample):
+    image, mask = Augment(None, (1, 1), flip=0.0, rotate=20.0)(*sample, 0, 0)
+    assert image.shape == sample[0].shape
+    assert (mask == 255).any()
+    assert (mask != sample[1]).any()
