@@ -20,7 +20,7 @@ Annotation = Literal["fine", "coarse"]
 Labels = Literal["auto", "labelIds", "labelTrainIds"]
 
 # Of the official table: the ids of the 19 evaluated classes in the order of their trainIds, and the other ids.
-_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+EVALUATED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _OTHERS = (*range(34), IGNORE_INDEX)  # a licence plate's -1 is 255 in 8 bits
 _IMAGE = "leftImg8bit"
 _FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
@@ -50,7 +50,8 @@ class Cityscapes(FilePairs):
 
     Args:
         root: Folder that holds ``leftImg8bit`` and ``gtFine`` (or ``gtCoarse``).
-        split: Which pairs; ``train_extra`` (19,998 images) has coarse labels only.
+        split: Which pairs; ``train_extra`` (19,998 images) has coarse labels only. Whoever deletes its broken
+            image, troisdorf_000000_000073, has to delete that label map too.
         annotation: Which labels.
         labels: Which files: ``labelIds`` as downloaded, or ``labelTrainIds`` as the official script writes
             them; ``auto`` takes ``labelIds`` where the split has any.
@@ -137,9 +138,9 @@ def _label_files(layout: Layout, root: Path, folder: str, prefix: str, labels: L
 
 def _label_map(kind: str) -> LabelMap:
     if kind == "labelTrainIds":
-        return LabelMap(len(_EVALUATED))
+        return LabelMap(len(EVALUATED_IDS))
     ids = dict.fromkeys(_OTHERS, IGNORE_INDEX)
-    return LabelMap(len(_EVALUATED), ids | {source: target for target, source in enumerate(_EVALUATED)})
+    return LabelMap(len(EVALUATED_IDS), ids | {source: target for target, source in enumerate(EVALUATED_IDS)})
 
 
 def _paired(images: Sequence[Path], masks: Sequence[Path], ending: str) -> tuple[list[Pair], list[Unpaired]]:

@@ -42,6 +42,7 @@ class Download:
         unpacked: Bytes of its files on a disk, about.
         holds: The folder in it that is the data set.
         parts: What can be added by hand, by name.
+        mirrors: Other addresses of the same file.
     """
 
     url: str
@@ -51,6 +52,7 @@ class Download:
     unpacked: int
     holds: str
     parts: Mapping[str, Manual] = field(default_factory=dict)
+    mirrors: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -53,6 +53,7 @@ every label map that val.txt does not name is trained on.""",
             words=("dataset.train.split=train_aug",),
         )
     },
+    mirrors=("http://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",),
 )
 
 

@@ -198,9 +198,10 @@ def _archive(source: Download, asked: _Asked) -> Path:
         try:
             fetch(url, placed)
         except DownloadError as error:
+            mirrors = f"A mirror: {' or '.join(f'url={url}' for url in source.mirrors) or 'url=ADDRESS'}"
             raise DownloadError(
                 f"{error}\nWithout a network here: download it elsewhere ({gib(source.size)}), place it at {placed}\n"
-                "and call this command again; it is then verified and unpacked. url=ADDRESS names a mirror."
+                f"and call this command again; it is then verified and unpacked. {mirrors}"
             ) from error
     try:
         verify(placed, source)

@@ -126,6 +126,7 @@ def test_without_a_network_it_says_how_to_go_on(prepare, archive, place):
     placed = prepare.root / "tiny.tar"
     assert "cannot be reached: [Errno 111] Connection refused" in err
     assert f"place it at {placed}" in err
+    assert "A mirror: url=" in err
     if place == "root":
         archive.rename(placed)
     words = ["url=http://127.0.0.1:1/tiny.tar"] if place == "root" else [f"url=file://{archive}"]
