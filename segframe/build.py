@@ -74,8 +74,11 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         train=make_dataset(config, "train"),
         val=make_dataset(config, "val"),
         augment=_make(config.augment.sample),
+        mix=_make(config.mix) if config.mix else None,
     )
     _check_classes(values["dataset"], data)
+    if training:
+        _set_sampling(config, data)
     _fill_class_weights(config, folder, data, may_reuse=checkpoint is not None or not training)
     task: Any = _make(
         config.task,
@@ -204,6 +207,16 @@ def _check_classes(dataset: dict[str, Any], data: DataModule) -> None:
             f"dataset.ignore_index={dataset['ignore_index']}: data sets map what doesn't count to {IGNORE_INDEX}, "
             f"whatever their files hold; set dataset.ignore_index={IGNORE_INDEX}."
         )
+
+
+def _set_sampling(config: DictConfig, data: DataModule) -> None:
+    """Decides how often which samples come, for which the masks may have to be counted."""
+    from segframe.data.statistics import class_counts
+
+    def counts() -> Any:
+        return class_counts(data.train, resolved(config)["dataset"]["train"], data.num_workers)[: data.num_train]
+
+    data.sampling = _make(config.sampling)(data.num_train, counts)
 
 
 def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule, may_reuse: bool) -> None:

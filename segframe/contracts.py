@@ -25,7 +25,8 @@ class Batch(NamedTuple):
         image: uint8 (B, 3, H, W), RGB.
         mask: uint8 (B, H, W), class ids and ``IGNORE_INDEX``.
         names: One file name or identifier per sample.
-        indices: int64 (B,), the position of each sample in its data set.
+        indices: int64 (B,), the position of each sample in its data set; a training sample that an epoch
+            has again has the length of the data set added each time.
     """
 
     image: Tensor

@@ -13,7 +13,8 @@ from segframe.contracts import Batch, SegmentationDataset
 from segframe.data.augment import Augment
 from segframe.data.cache import CachedDataset
 from segframe.data.loader import Position, TrainLoader
-from segframe.data.sampler import EvalBatchSampler, TrainBatchSampler
+from segframe.data.mix import Mix
+from segframe.data.sampler import EvalBatchSampler, Sampling, TrainBatchSampler, Uniform
 from segframe.data.samples import EvalSamples, Sample, TrainSamples, collate_eval, collate_train, set_up_worker
 from segframe.ranges import NonNegativeInt, PositiveInt
 
@@ -36,6 +37,10 @@ class DataModule(pl.LightningDataModule):
         pin_memory: Whether batches are put into page-locked memory; None does so for CUDA devices.
         overfit: Trains and evaluates on the first so many training samples only, in batches of at most
             so many; 0 uses all.
+        mix: Pastes part of another sample into some training samples; None does not.
+
+    Attributes:
+        sampling: Which samples make an epoch; each once, unless it is replaced before training starts.
 
     Raises:
         ValueError: If ``overfit`` asks for more samples than there are, or there are fewer than a batch takes.
@@ -52,25 +57,27 @@ class DataModule(pl.LightningDataModule):
         seed: NonNegativeInt = 0,
         pin_memory: bool | None = None,
         overfit: NonNegativeInt = 0,
+        mix: Mix | None = None,
     ) -> None:
         super().__init__()
         if overfit > len(train):
             raise ValueError(f"data.overfit={overfit} but the training set has {len(train)} samples; lower it.")
         self.train, self.val = train, train if overfit else val
-        self.augment, self.seed = augment, seed
+        self.augment, self.mix, self.seed = augment, mix, seed
         batch_size = min(batch_size, overfit) if overfit else batch_size
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.num_train, self.num_val = overfit or len(train), overfit or len(val)
+        self.sampling: Sampling = Uniform(self.num_train)
         self._loaders: list[DataLoader[Sample]] = []
         TrainBatchSampler(self.num_train, batch_size)  # a set smaller than a batch ends here, not after the net is made
 
     def train_dataloader(self) -> TrainLoader:
         """Returns the loader of this rank's parts of the training batches."""
         rank, world_size = self._rank_and_world_size()
-        sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed)
+        sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed, self.sampling)
         loader = TrainLoader(
-            TrainSamples(self.train, self.augment),
+            TrainSamples(self.train, self.augment, self.mix, self.num_train),
             sampler=sampler,
             position=lambda: self.position(len(sampler)),
             collate_fn=collate_train,
@@ -120,11 +127,16 @@ class DataModule(pl.LightningDataModule):
             return epochs.started, 0
         return epochs.processed, batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns what must stay the same for a position to mean the same samples."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "num_train": self.num_train}
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "num_train": self.num_train,
+            "sampling": self.sampling.identity,
+        }
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Checks that a resumed run's batches are those of the stopped one.
 
         Raises:
@@ -132,7 +144,8 @@ class DataModule(pl.LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        changed = [f"{k} was {state_dict[k]} and is {v}" for k, v in self.state_dict().items() if state_dict[k] != v]
+        saved = {"sampling": Uniform(0).identity} | state_dict  # older checkpoints know of no other
+        changed = [f"{k} was {saved[k]} and is {v}" for k, v in self.state_dict().items() if saved[k] != v]
         if changed:
             raise ValueError(
                 f"the checkpoint belongs to other batches: {'; '.join(changed)}. A resumed run goes on exactly where "

@@ -3,29 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from segframe.data.augment import Wanted
 from segframe.data.randomness import Stream, generator
 
-Key = tuple[int, int]
-"""The address of a training sample: (epoch, index in the data set)."""
+
+class Key(NamedTuple):
+    """The address of a training sample.
+
+    Attributes:
+        epoch: From 0.
+        sample: Its index in the data set.
+        repeat: How often the epoch has had this sample before; each time it is augmented anew.
+        wanted: What its crop shall hold.
+    """
+
+    epoch: int
+    sample: int
+    repeat: int = 0
+    wanted: Wanted | None = None
+
+
+class Draws(NamedTuple):
+    """The samples of an epoch in their order, each int64 (N,).
+
+    Attributes:
+        sample: Indices in the data set.
+        repeat: How often the sample came before.
+        label: The class that the crop shall hold; -1 for any.
+    """
+
+    sample: NDArray[np.int64]
+    repeat: NDArray[np.int64]
+    label: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sample: NDArray[np.int64], label: NDArray[np.int64] | None = None) -> Draws:
+        """Returns the draws of samples, whose repeats it counts."""
+        order = np.argsort(sample, kind="stable")
+        first = np.searchsorted(sample[order], sample[order])
+        repeat = np.empty_like(sample)
+        repeat[order] = np.arange(len(sample)) - first
+        return cls(sample, repeat, np.full_like(sample, -1) if label is None else label)
+
+
+class Sampling(Protocol):
+    """Decides which samples make an epoch, of which there are always as many.
+
+    Attributes:
+        crop_share: The smallest share of its labelled pixels that a crop shall hold of the class it is drawn for.
+        identity: A text that changes with anything that changes the draws besides seed and epoch.
+    """
+
+    crop_share: float
+    identity: str
+
+    def draw(self, seed: int, epoch: int) -> Draws:
+        """Returns the samples of an epoch, a pure function of the arguments."""
+        ...
+
+
+class Uniform:
+    """Every sample once an epoch, in random order.
+
+    Args:
+        num_samples: Samples in the data set.
+        class_counts: Not looked at.
+        shuffle: False keeps the order of the data set.
+    """
+
+    def __init__(self, num_samples: int, class_counts: object = None, shuffle: bool = True) -> None:
+        self.num_samples, self.shuffle = num_samples, shuffle
+        self.crop_share = 0.0
+        self.identity = "uniform" if shuffle else "in order"
+
+    def draw(self, seed: int, epoch: int) -> Draws:
+        """Returns a permutation."""
+        order = np.arange(self.num_samples)
+        if self.shuffle:
+            order = generator(Stream.ORDER, seed, epoch).permutation(self.num_samples)
+        return Draws(order, np.zeros_like(order), np.full_like(order, -1))
 
 
 class TrainBatchSampler(Sampler[list[Key]]):
-    """Cuts a shuffled epoch into global batches and yields one rank's part of each.
+    """Cuts an epoch into global batches and yields one rank's part of each.
 
     Rank r of W gets the r-th of W equal, contiguous parts of every global batch. Samples past the last
     full batch are left out of the epoch.
 
     Args:
-        num_samples: Samples in the data set.
+        num_samples: Samples in the data set, and in an epoch.
         batch_size: Samples of a global batch: of one optimizer step, over all ranks.
         rank: This process among those that share a batch.
         world_size: Number of these processes.
-        seed: Decides the order together with the epoch.
-        shuffle: False keeps the order of the data set.
+        seed: Decides the draws together with the epoch.
+        sampling: Which samples make an epoch; None takes each once.
 
     Raises:
         ValueError: If ranks cannot share the batch equally, or the data set is smaller than one batch.
@@ -38,7 +115,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
         seed: int = 0,
-        shuffle: bool = True,
+        sampling: Sampling | None = None,
     ) -> None:
         _check_divisible(batch_size, world_size)
         if num_samples < batch_size:
@@ -48,7 +125,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
             )
         self.num_samples, self.batch_size = num_samples, batch_size
         self.rank, self.world_size = rank, world_size
-        self.seed, self.shuffle = seed, shuffle
+        self.seed, self.sampling = seed, sampling or Uniform(num_samples)
         self._epoch, self._batch = 0, 0
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
@@ -62,17 +139,19 @@ class TrainBatchSampler(Sampler[list[Key]]):
         return self.num_samples // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yields lists of (epoch, index); batches before the position are not looked at."""
+        """Yields lists of keys; batches before the position are not looked at."""
         # The position is taken with the first batch: a DataLoader with workers makes two iterators, and uses one.
         epoch, first = self._epoch, self._batch
         self.set_position(epoch + 1)
-        order = np.arange(self.num_samples)
-        if self.shuffle:
-            order = generator(Stream.ORDER, self.seed, epoch).permutation(self.num_samples)
+        draws = self.sampling.draw(self.seed, epoch)
         share = self.batch_size // self.world_size
         for batch in range(first, len(self)):
             start = batch * self.batch_size + self.rank * share
-            yield [(epoch, int(index)) for index in order[start : start + share]]
+            rows = zip(*(part[start : start + share].tolist() for part in draws), strict=True)
+            yield [self._key(epoch, *row) for row in rows]
+
+    def _key(self, epoch: int, sample: int, repeat: int, label: int) -> Key:
+        return Key(epoch, sample, repeat, None if label < 0 else Wanted(label, self.sampling.crop_share))
 
 
 class EvalBatchSampler(Sampler[list[int]]):

@@ -13,14 +13,17 @@ from torch.utils.data import Dataset
 
 from segframe.contracts import IGNORE_INDEX, Batch, SegmentationDataset
 from segframe.data.augment import Augment
+from segframe.data.mix import Mix, paste
+from segframe.data.randomness import Stream, generator
 from segframe.data.sampler import Key
+from segframe.data.warp import Pixels
 
 _GRACE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One pair on its way into a batch: image (3, H, W) and mask (H, W), both uint8."""
+    """One pair on its way into a batch: image (3, H, W) and mask (H, W), both uint8; and the number of its draw."""
 
     image: Tensor
     mask: Tensor
@@ -33,33 +36,64 @@ class SampleError(RuntimeError):
 
 
 class TrainSamples(Dataset[Sample]):
-    """Augmented samples by (epoch, index), so that a worker need not be told which epoch it is.
+    """Augmented samples by key, so that a worker need not be told which epoch it is.
+
+    A sample is a pure function of its key. Draws of an epoch are numbered by the index in the data set, plus
+    the length of the data set for each time that the index came before.
 
     Args:
         dataset: The pairs.
         augment: Applied to each.
+        mix: Pastes part of another sample of the epoch into some; None does not.
+        num_samples: How many of the pairs may be pasted, from the first; None takes all.
     """
 
-    def __init__(self, dataset: SegmentationDataset, augment: Augment) -> None:
-        self.dataset, self.augment = dataset, augment
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        augment: Augment,
+        mix: Mix | None = None,
+        num_samples: int | None = None,
+    ) -> None:
+        self.dataset, self.augment, self.mix = dataset, augment, mix
+        self.num_samples = num_samples or len(dataset)
 
     def __len__(self) -> int:
         """Returns the number of pairs."""
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> Sample:
-        """Returns the sample of an epoch; labels beyond the classes raise a ValueError."""
-        epoch, index = key
-        image, mask = read(self.dataset, index)
-        pixels, labels = self.augment(image.permute(1, 2, 0).numpy(), mask.numpy(), epoch, index)
-        sample = Sample(
-            torch.from_numpy(pixels).permute(2, 0, 1),
-            torch.from_numpy(labels),
-            self.dataset.name(index),
-            index,
+        """Returns the sample of a key; labels beyond the classes raise a ValueError."""
+        draw = key.sample + key.repeat * len(self.dataset)
+        image, mask = self._augmented(key, draw)
+        if self.mix is not None:
+            image, mask = self._mixed(self.mix, image, mask, key, draw)
+        return Sample(
+            torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), self.dataset.name(key.sample), draw
         )
-        check_labels(sample.mask, len(self.dataset.classes), sample.name)
-        return sample
+
+    def _augmented(self, key: Key, draw: int) -> tuple[Pixels, Pixels]:
+        image, mask = read(self.dataset, key.sample)
+        pixels, labels = self.augment(image.permute(1, 2, 0).numpy(), mask.numpy(), key.epoch, draw, key.wanted)
+        check_labels(torch.from_numpy(labels), len(self.dataset.classes), self.dataset.name(key.sample))
+        return pixels, labels
+
+    def _mixed(self, mix: Mix, image: Pixels, mask: Pixels, key: Key, draw: int) -> tuple[Pixels, Pixels]:
+        rng = generator(Stream.MIX, mix.seed, key.epoch, draw)
+        if self.num_samples == 1 or rng.random() >= mix.probability:
+            return image, mask
+        partner = (key.sample + int(rng.integers(1, self.num_samples))) % self.num_samples
+        other_image, other_mask = self._augmented(Key(key.epoch, partner), partner)
+        if other_mask.shape != mask.shape:
+            sizes = [
+                f"{self.dataset.name(index)} {'x'.join(map(str, labels.shape))}"
+                for index, labels in ((key.sample, mask), (partner, other_mask))
+            ]
+            raise ValueError(
+                f"images of unequal sizes cannot be mixed ({', '.join(sizes)}); "
+                "set augment.sample.crop_size=[rows, columns], or mix=none."
+            )
+        return paste(image, mask, other_image, other_mask, mix.region(rng, other_mask))
 
 
 class EvalSamples(Dataset[Sample]):

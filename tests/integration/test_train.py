@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -14,7 +15,6 @@ import torch
 import yaml
 
 from segframe.config.compose import compose, resolved
-from segframe.data.camvid import write_fake
 
 ROOT = Path(__file__).parents[2]
 FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
@@ -22,13 +22,6 @@ FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_v
 
 def options(group):
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def fake(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "camvid"
-    write_fake(root)
-    return root
 
 
 def merged(small, *words):
@@ -45,6 +38,9 @@ ROWS = {
     **{f"scheduler={name}": (f"scheduler={name}",) for name in options("scheduler")},
     **{f"loss={name}": (f"loss={name}",) for name in options("loss")},
     **{f"augment={name}": (f"augment={name}",) for name in options("augment")},
+    **{f"mix={name}": (f"mix={name}",) for name in options("mix")},
+    **{f"sampling={name}": (f"sampling={name}",) for name in options("sampling")},
+    "all augmentation": ("augment=strong", "mix=cutmix", "sampling=rare_class", "trainer.accumulate_grad_batches=2"),
     "debug": ("trainer=debug", "trainer.accelerator=cpu"),
     "auto": ("trainer=auto", "trainer.accelerator=cpu", "strategy=single"),
     "workers": ("data.num_workers=1",),
@@ -80,11 +76,15 @@ def test_runs_to_its_end(segframe, small, rows, tmp_path, row):
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))
-def test_every_data_set_trains(segframe, small, fake, rows, tmp_path, dataset):
+def test_every_data_set_trains(segframe, small, rows, tmp_path, dataset):
     own = [word for word in small if not word.startswith("dataset.")]
     words = merged(own, f"dataset={dataset}", "dataset.crop_size=[48,48]", "data.batch_size=2", *FEW)
-    if "root" in yaml.safe_load((ROOT / f"conf/dataset/{dataset}.yaml").read_text()):
-        words.append(f"dataset.root={fake if dataset == 'camvid' else pytest.skip('no fake copy for this set')}")
+    section = yaml.safe_load((ROOT / f"conf/dataset/{dataset}.yaml").read_text())
+    if "root" in section:
+        module = section["train"]["_target_"].rpartition(".")[0]
+        importlib.import_module(module).write_fake(tmp_path / "data")
+        words.append(f"dataset.root={tmp_path / 'data'}")
+    words += ["dataset.classes=[one,two,three]"] if section.get("classes") == "???" else []
     code, _, said = segframe("train", *words, f"run.dir={tmp_path / 'run'}")
     assert code == 0, said
     assert len(rows(tmp_path / "run")) == 2

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from segframe.data.sampler import EvalBatchSampler, TrainBatchSampler
+from segframe.data.sampler import Draws, EvalBatchSampler, Key, TrainBatchSampler, Uniform
 
 
 def flat(batches):
@@ -14,9 +15,9 @@ def test_order_is_a_pure_function_of_seed_and_epoch():
     assert len(first) == 12
     sampler = TrainBatchSampler(50, 4, seed=1)
     epochs = [flat(sampler) for _ in range(2)]
-    assert [index for _, index in epochs[0]] != [index for _, index in epochs[1]]
-    assert {epoch for epoch, _ in epochs[1]} == {1}
-    assert len({index for _, index in epochs[0]}) == 48
+    assert [key.sample for key in epochs[0]] != [key.sample for key in epochs[1]]
+    assert {key.epoch for key in epochs[1]} == {1}
+    assert len({key.sample for key in epochs[0]}) == 48
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
@@ -36,8 +37,22 @@ def test_starts_at_a_batch_for_one_pass_only():
     assert list(sampler) == epochs[2]
 
 
+def test_uniform_is_a_permutation_of_the_seed_and_epoch():
+    # The order of runs that were made before there was another sampling; a resumed one depends on it.
+    expected = np.random.Generator(np.random.Philox(key=(1 << 64) + 7, counter=[0, 0, 0, 3])).permutation(11)
+    sampler = TrainBatchSampler(11, 4, seed=7)
+    sampler.set_position(3)
+    assert flat(sampler) == [Key(3, int(sample)) for sample in expected[:8]]
+
+
+def test_counts_how_often_a_sample_came_before():
+    draws = Draws.of(np.array([4, 1, 4, 4, 0, 1]))
+    assert draws.repeat.tolist() == [0, 0, 1, 2, 0, 1]
+    assert draws.label.tolist() == [-1] * 6
+
+
 def test_keeps_the_order_without_shuffling():
-    assert [index for _, index in flat(TrainBatchSampler(9, 4, shuffle=False))] == list(range(8))
+    assert [key.sample for key in flat(TrainBatchSampler(9, 4, sampling=Uniform(9, shuffle=False)))] == list(range(8))
 
 
 def test_refuses_what_cannot_be_shared_or_filled():

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from segframe.data.augment import Augment
-from segframe.data.sampler import TrainBatchSampler
+from segframe.data.sampler import Key, TrainBatchSampler
 from segframe.data.samples import (
     EvalSamples,
     SampleError,
@@ -63,7 +63,7 @@ def test_an_error_names_the_pair(num_workers):
 
 
 def test_a_label_beyond_the_classes_names_the_pair_and_the_label():
-    for dataset, key in ((samples(label=3), (0, 4)), (EvalSamples(Pairs(label=3)), 4)):
+    for dataset, key in ((samples(label=3), Key(0, 4)), (EvalSamples(Pairs(label=3)), 4)):
         with pytest.raises(ValueError, match=r"pair-4.png.*labels \[3\].*0 to 2 for the 3 classes and 255"):
             dataset[key]
     check_labels(torch.tensor([0, 2, 255], dtype=torch.uint8), 3, "good")
