@@ -20,6 +20,7 @@ from segframe.config import schema
 from segframe.config.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups
 from segframe.config.overrides import parse
 from segframe.config.recipe import Recipe, default_groups, joined, load, primary_config, quoted, squeezed
+from segframe.config.references import without_echoes
 from segframe.config.rerun import run_overrides
 from segframe.config.signatures import read_signature
 from segframe.config.unknown import Groups, all_keys, has_key, nearest_key, unknown_key
@@ -86,7 +87,7 @@ def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> Dic
     problems += _unread(config, recipe)
     found: list[str] = []
     values = _plain(config, "", found, recipe)
-    found += _without_echoes(schema.violations(values), config)
+    found = without_echoes([*found, *schema.violations(values)], config)
     problems += [text for text in found if text.split(".")[0] not in refused]
     if problems:
         raise ConfigError(joined(problems))
@@ -98,7 +99,9 @@ def _apply(config: DictConfig, override: Override, offered: Groups) -> list[str]
     key, value, word = override.key_or_group, override.value(), override.input_line
     is_there, present = has_key(config, key), _lookup(config, key)
     if not (override.is_add() or override.is_force_add()):
-        unknown = [k for k in _inner_keys(key, value) if not has_key(config, k)]
+        # A mapping for a key that holds no section is one value, such as a data set's label_map.
+        inner = [key] if is_there and not isinstance(present, DictConfig) else _inner_keys(key, value)
+        unknown = [k for k in inner if not has_key(config, k)]
         if unknown:
             return [unknown_key(k, config, offered, _is_taken(config, k)) for k in unknown]
     if override.is_add() and is_there and not isinstance(value, dict | list):
@@ -188,20 +191,6 @@ def _plain(node: DictConfig | ListConfig, path: str, problems: list[str], recipe
         is_section = isinstance(value, DictConfig | ListConfig)
         values[key] = _plain(value, where, problems, recipe) if is_section else value
     return values if isinstance(node, DictConfig) else list(values.values())
-
-
-def _without_echoes(messages: Sequence[str], config: DictConfig) -> list[str]:
-    """Leaves out keys whose value is taken from another key that is in the list itself."""
-    wrong = {message.partition("=")[0] for message in messages}
-    kept = []
-    for message in messages:
-        key = message.partition("=")[0]
-        parent, _, leaf = key.rpartition(".")
-        section = OmegaConf.select(config, parent) if parent else config
-        raw = section._get_node(leaf) if isinstance(section, DictConfig) else None
-        if raw is None or str(raw._value()).strip("${}") not in wrong - {key}:
-            kept.append(message)
-    return kept
 
 
 def _needed(key: str, recipe: Recipe) -> str:

@@ -58,7 +58,7 @@ class Layout:
 
     def explain(self, root: Path) -> str:
         """Returns the expected tree, and what is there instead."""
-        hints = [f"Found in {root}: {contents(root)}." if root.is_dir() else _nearest(root)]
+        hints = [f"Found in {root}: {contents(root)}." if root.is_dir() else nearest_existing(root)]
         start = _existing(root)
         if archives := [name for name in _names(start) if name.lower().endswith(_ARCHIVES)]:
             hints.append(f"{start} holds archives: {some(archives)}. Unpack there what is not unpacked yet.")
@@ -133,7 +133,8 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _nearest(root: Path) -> str:
+def nearest_existing(root: Path) -> str:
+    """Returns what there is in place of a folder that does not exist, and what it may be called."""
     there = _existing(root)
     missing = root.absolute().relative_to(there).parts[0]
     try:

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from segframe.config.compose import compose, resolved
+from segframe.data.camvid import write_fake
 
 ROOT = Path(__file__).parents[2]
 FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
@@ -22,6 +23,13 @@ FEW = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_v
 
 def options(group):
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "camvid"
+    write_fake(root)
+    return root
 
 
 def merged(small, *words):

@@ -62,6 +62,11 @@ BAD = [
     (["task._target_=segframe.task.SegmentationTsk"], ["did you mean `SegmentationTask`"]),
     (["task._target_=nowhere.Task"], ["no package `nowhere`"]),
     (["dataset=camvid"], ["dataset.root is needed", "dataset.root="]),
+    (["dataset=folder", "dataset.root=x"], ["dataset.classes is needed", "dataset.classes=VALUE"]),
+    (["dataset=folder", "dataset.root=x", "dataset.classes=[]"], ["dataset.classes=[] is not", "1 or more entries"]),
+    (["dataset=folder", "dataset.root=x", "dataset.classes=a"], ["dataset.classes=a is not", "a list of texts"]),
+    (["dataset=folder", "dataset.root=x", "dataset.classes=[1]"], ["dataset.classes=[1] is not", "a list of texts"]),
+    (["data.batch_size=${count:${seed}}"], ["data.batch_size: ${count:${seed}} can't", "a list with one or more"]),
     (["--config-dir=/nowhere"], ["/nowhere", "no folder"]),
     (["strategy=dpp", "optimizer.lr=-1", "lr=3"], ["3 problems", "`ddp`", "a number > 0", "`optimizer.lr`"]),
 ]
@@ -74,6 +79,7 @@ def test_bad_words_are_explained(words, fragments):
     message = str(caught.value)
     assert [fragment for fragment in fragments if fragment not in message] == [], message
     assert "Traceback" not in message
+    assert "problems:" not in message or message.startswith(f"{len(words)} problems")
 
 
 FILES = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml"))
@@ -85,7 +91,7 @@ def test_every_shipped_option_composes(name):
     text = (CONF / f"{name}.yaml").read_text()
     options = [(group, name.name), *re.findall(r"override /(\w+): (\w+)", text)]
     needed = [
-        f"{of}.{key}=/somewhere"
+        f"{of}.{key}={'[a,b]' if key == 'classes' else '/somewhere'}"
         for of, option in options
         for key in re.findall(r"^(\w+): +\?\?\?", (CONF / of / f"{option}.yaml").read_text(), re.MULTILINE)
     ]
