@@ -7,7 +7,8 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -28,8 +29,14 @@ def usable_cores() -> int:
 
 
 def each(
-    job: Callable[[int], T], count: int, num_workers: int, desc: str, progress: bool = True, unit: str = "pair"
-) -> Iterator[tuple[int, T]]:
+    job: Callable[[int], T],
+    count: int,
+    num_workers: int,
+    desc: str,
+    progress: bool = True,
+    unit: str = "pair",
+    delay_s: float = 0.0,
+) -> Generator[tuple[int, T], None, None]:
     """Yields (index, result) of a job for every index, in the order in which they are done.
 
     Processes are forked, so that a job may be any function and nothing is imported anew. An error of a
@@ -42,24 +49,36 @@ def each(
         desc: What the progress bar says.
         progress: Whether to show it.
         unit: What it counts.
+        delay_s: Seconds before the progress bar shows.
 
     Raises:
         RuntimeError: If a process died, as by lack of memory.
     """
     num_workers = min(num_workers, count // _PAIRS_PER_PROCESS)
-    forks = sys.platform != "darwin" and "fork" in multiprocessing.get_all_start_methods()
-    results = _forked(job, count, num_workers) if num_workers > 1 and forks else ((i, job(i)) for i in range(count))
-    bar = tqdm(total=count, desc=desc, unit=unit, disable=not progress, smoothing=0.05, dynamic_ncols=True)
-    try:
+    has_fork = sys.platform != "darwin" and "fork" in multiprocessing.get_all_start_methods()
+    results = _forked(job, count, num_workers) if num_workers > 1 and has_fork else _here(job, count)
+    with (
+        closing(results),
+        tqdm(
+            total=count,
+            desc=desc,
+            unit=unit,
+            disable=not progress,
+            delay=delay_s,
+            smoothing=0.05,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
         for item in results:
             bar.update()
             yield item
-    finally:
-        results.close()
-        bar.close()
 
 
-def _forked(job: Callable[[int], T], count: int, num_workers: int) -> Iterator[tuple[int, T]]:
+def _here(job: Callable[[int], T], count: int) -> Generator[tuple[int, T], None, None]:
+    yield from ((index, job(index)) for index in range(count))
+
+
+def _forked(job: Callable[[int], T], count: int, num_workers: int) -> Generator[tuple[int, T], None, None]:
     context = multiprocessing.get_context("fork")
     step = max(1, min(_LONGEST_CHUNK, count // (num_workers * _CHUNKS_PER_PROCESS)))
     chunks = iter([range(start, min(start + step, count)) for start in range(0, count, step)])
