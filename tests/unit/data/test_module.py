@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from segframe.data.augment import Augment
+from segframe.data.imbalance import RareClass, RepeatFactor
+from segframe.data.mix import ClassMix
 from segframe.data.module import DataModule
 
 NUM_BATCHES, NUM_EPOCHS = 4, 3
@@ -110,6 +113,45 @@ def test_resumes_with_exactly_the_remaining_samples(tmp_path, options):
     assert len(undisturbed.saved) > len(expected)
     for (_, done), path in undisturbed.saved.items():
         assert fit(Recorder(), data(), path, **options) == expected[done:], path
+
+
+def all_on(sampling=RareClass, **options):
+    """A run with every source of randomness: what an epoch draws, how, and what is mixed in."""
+    module = data(**options, mix=ClassMix(0.7, seed=7))
+    module.augment = Augment((8, 8), (0.8, 1.3), rotate=20.0, blur=0.5, seed=7)
+    module.sampling = sampling(18, lambda: np.array([[144, 0], [0, 36]] * 9))
+    return module
+
+
+@pytest.mark.parametrize("sampling", [RareClass, RepeatFactor])
+def test_resumes_in_mid_epoch_with_everything_on(tmp_path, sampling):
+    undisturbed = Recorder(tmp_path)
+    expected = fit(undisturbed, all_on(sampling))
+    assert [row[2] for row in expected] != [row[2] for row in fit(Recorder(), data())]
+    for done in (1, 6, 8, 11):
+        assert fit(Recorder(), all_on(sampling), undisturbed.saved["batch", done]) == expected[done:]
+    assert fit(Recorder(), all_on(sampling, num_workers=2), undisturbed.saved["batch", 6]) == expected[6:]
+
+
+def test_refuses_to_resume_with_another_sampling(tmp_path):
+    undisturbed = Recorder(tmp_path)
+    fit(undisturbed, all_on())
+    with pytest.raises(ValueError, match=r"sampling was rare_class of 0.01, .* and is uniform.*init_from=RUN"):
+        fit(Recorder(), data(), undisturbed.saved["batch", 2])
+    with pytest.raises(ValueError, match=r"sampling was rare_class .* and is repeat_factor of 0.1"):
+        fit(Recorder(), all_on(RepeatFactor), undisturbed.saved["batch", 2])
+
+
+def test_resumes_checkpoints_that_know_of_no_sampling(tmp_path):
+    undisturbed = Recorder(tmp_path)
+    expected = fit(undisturbed, data())
+    path = undisturbed.saved["batch", 2]
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["DataModule"]["sampling"]
+    torch.save(checkpoint, path)
+    assert fit(Recorder(), data(), path) == expected[2:]
+    with pytest.raises(ValueError, match=r"sampling was uniform and is rare_class"):
+        fit(Recorder(), all_on(), path)
 
 
 @pytest.mark.parametrize("done", [2, 4, 5])

@@ -1,10 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from segframe.data.augment import Augment
-from segframe.data.sampler import Key, TrainBatchSampler
+from segframe.data.augment import Augment, Wanted
+from segframe.data.device import Preprocess
+from segframe.data.imbalance import RareClass, RepeatFactor
+from segframe.data.mix import ClassMix, CutMix
+from segframe.data.sampler import Key, TrainBatchSampler, Uniform
 from segframe.data.samples import (
     EvalSamples,
     SampleError,
@@ -12,6 +17,7 @@ from segframe.data.samples import (
     check_labels,
     collate_eval,
     collate_train,
+    set_up_worker,
 )
 
 
@@ -35,6 +41,136 @@ class Pairs:
 
     def name(self, index):
         return f"pair-{index}.png"
+
+
+class Shapes(Pairs):
+    """Pairs of odd and unequal sizes with several classes and ignored pixels."""
+
+    def __init__(self, count=24):
+        rng = np.random.default_rng(5)
+        super().__init__(sizes=[tuple(int(v) for v in rng.integers(9, 60, 2)) for _ in range(count)])
+
+    def __getitem__(self, index):
+        image, mask = super().__getitem__(index)
+        rows, columns = mask.shape
+        mask[rows // 3 :, index % columns :] = 1
+        mask[: rows // 4] = 255
+        if index % 6 == 0:
+            mask[-4:, -5:] = 2
+        return image, mask
+
+    def counts(self):
+        return np.stack([np.bincount(self[i][1].numpy().ravel(), minlength=256)[:3] for i in range(len(self))])
+
+
+EVERYTHING = {"rotate": 15.0, "rotate_probability": 0.7, "blur": 0.6, "max_class_share": 0.6}
+SAMPLINGS = {"uniform": Uniform, "rare class": RareClass, "repeat factor": partial(RepeatFactor, threshold=1.0)}
+MIXES = {"none": None, "cutmix": CutMix(0.7, seed=3), "classmix": ClassMix(0.7, seed=3)}
+
+
+def all_on(mix, num_samples=None):
+    dataset = Shapes()
+    return TrainSamples(dataset, Augment((21, 17), seed=3, **EVERYTHING), MIXES[mix], num_samples)
+
+
+def load(dataset, sampling, *, num_workers=0, rank=0, world_size=1, batch=0):
+    made = SAMPLINGS[sampling](24, dataset.dataset.counts)
+    sampler = TrainBatchSampler(24, 12, rank, world_size, 3, made)
+    sampler.set_position(2, batch)
+    options = {"num_workers": num_workers, "worker_init_fn": set_up_worker if num_workers else None}
+    batches = list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_train, **options))
+    preprocess = Preprocess((0.4, 0.5, 0.6), (0.2, 0.2, 0.2), 0.3, 0.3, 0.3, hue=0.1, erase=0.5, seed=3)
+    return [(batch, preprocess(batch, epoch=2, dtype=torch.float32)) for batch in batches]
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for (batch, image), (other, other_image) in zip(found, expected, strict=True):
+        assert batch.names == other.names
+        for one, two in ((batch.image, other.image), (batch.mask, other.mask), (batch.indices, other.indices)):
+            assert torch.equal(one, two)
+        assert torch.equal(image, other_image)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*suggested max number of worker.*")
+def test_batches_are_the_same_for_any_number_of_workers_and_ranks(sampling, mix):
+    dataset = all_on(mix)
+    whole = load(dataset, sampling)
+    assert len(whole) == 2
+    images = torch.cat([image for _, image in whole])
+    assert len(torch.unique(images.flatten(1), dim=0)) == 24
+    if sampling != "uniform":
+        assert max(int(batch.indices.max()) for batch, _ in whole) >= 24  # some come again, and are not the same
+    for num_workers in (1, 3) if mix == "classmix" else (1,):
+        assert_same(load(dataset, sampling, num_workers=num_workers), whole)
+    for world_size in (2, 3, 4):
+        parts = [load(dataset, sampling, rank=rank, world_size=world_size) for rank in range(world_size)]
+        for (batch, image), shares in zip(whole, zip(*parts, strict=True), strict=True):
+            for field in ("image", "mask", "indices"):
+                assert torch.equal(getattr(batch, field), torch.cat([getattr(part, field) for part, _ in shares]))
+            assert batch.names == [name for part, _ in shares for name in part.names]
+            assert torch.equal(image, torch.cat([pixels for _, pixels in shares]))
+    assert_same(load(dataset, sampling, batch=1), whole[1:])
+
+
+@pytest.mark.parametrize("mix", ["cutmix", "classmix"])
+def test_a_mixed_sample_is_two_samples_of_the_epoch(mix):
+    mixed, plain = all_on(mix), all_on("none")
+    own, num_mixed = {}, 0
+    for number in range(24):
+        found, own[number] = mixed[Key(1, number)], plain[Key(1, number)]
+        assert (found.name, found.index) == (own[number].name, number)
+    for number in range(24):
+        found = mixed[Key(1, number)]
+        differs = (found.image != own[number].image).any(0) | (found.mask != own[number].mask)
+        if not differs.any():
+            continue
+        num_mixed += 1
+        partners = [
+            other
+            for k, other in own.items()
+            if k != number
+            and torch.equal(found.image[:, differs], other.image[:, differs])
+            and torch.equal(found.mask[differs], other.mask[differs])
+        ]
+        assert len(partners) == 1
+    assert 8 < num_mixed < 24
+
+
+def test_partners_come_from_the_samples_in_use():
+    mixed, plain = all_on("cutmix", num_samples=2), all_on("none")
+    colours = [{tuple(c) for c in plain[Key(0, k)].image.flatten(1).T.tolist()} for k in (0, 1)]
+    for number, partner in ((0, 1), (1, 0)):
+        found = {tuple(c) for c in mixed[Key(0, number)].image.flatten(1).T.tolist()}
+        assert found <= colours[number] | colours[partner]
+    alone = all_on("cutmix", num_samples=1)
+    assert torch.equal(alone[Key(0, 0)].image, plain[Key(0, 0)].image)
+
+
+def test_a_sample_that_comes_again_is_augmented_anew():
+    dataset = all_on("none")
+    first, again = dataset[Key(0, 5)], dataset[Key(0, 5, repeat=1)]
+    assert first.name == again.name
+    assert (first.index, again.index) == (5, 29)
+    assert not torch.equal(first.image, again.image)
+
+
+def test_the_wanted_class_is_looked_for():
+    dataset = all_on("none")
+    shares = []
+    for wanted in (None, Wanted(2, 0.005)):
+        masks = [dataset[Key(epoch, 6, 0, wanted)].mask for epoch in range(60)]
+        shares.append(np.mean([bool((mask == 2).any()) for mask in masks]))
+    assert shares[1] > shares[0] + 0.1
+
+
+def test_unequal_sizes_are_not_mixed():
+    dataset = TrainSamples(Shapes(), Augment(None, (1, 1)), CutMix(1.0))
+    with pytest.raises(ValueError, match=r"cannot be mixed \(pair-0.png .*crop_size.*mix=none"):
+        dataset[Key(0, 0)]
 
 
 def samples(**options):
