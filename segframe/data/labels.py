@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segframe.contracts import IGNORE_INDEX
-from segframe.data.causes import likely_cause
+from segframe.data.causes import likely_cause, spans
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -45,7 +45,8 @@ class LabelMap:
     Args:
         num_classes: Classes K, at most 254.
         ids: Class by source id, 0 to 65535; None maps 0 to K - 1 to themselves and 255 to ignored.
-        colours: Class by (red, green, blue); then files must be colour images.
+        colours: Class by (red, green, blue); then files must be colour images, or, where ``ids`` are given
+            too, files that hold colours are read by these and files that hold ids by those.
 
     Raises:
         ValueError: If a source or class is out of range.
@@ -60,9 +61,10 @@ class LabelMap:
         if num_classes > MAX_CLASSES:
             raise ValueError(f"{num_classes} classes: masks are 8 bits, which hold at most {MAX_CLASSES} and ignored.")
         self.num_classes = num_classes
-        self.is_identity = ids is None and colours is None
-        if self.is_identity:
-            ids = {**{label: label for label in range(num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
+        identity = {**{label: label for label in range(num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
+        if ids is None and colours is None:
+            ids = identity
+        self.is_identity = ids == identity
         self.ids, self.colours = dict(ids or {}), None if colours is None else dict(colours)
         for source, target in (*self.ids.items(), *(self.colours or {}).items()):
             if not (0 <= target < num_classes or target == IGNORE_INDEX):
@@ -87,7 +89,7 @@ class LabelMap:
             UnlistedLabelsError: If the file holds what the table does not list.
             ValueError: If it holds colours where ids are expected, or the reverse.
         """
-        labels = self._in_right_form(labels, path)
+        labels = self.in_right_form(labels, path)
         mask = self._lookup(labels)
         if (mask == UNLISTED).any():
             raise self._unlisted(labels, mask, path)
@@ -95,10 +97,15 @@ class LabelMap:
 
     def rows(self) -> list[tuple[str, int]]:
         """Returns the table as (source, class id) for display, in the order of the sources."""
-        found = self.colours.items() if self.colours is not None else self.ids.items()
+        found = self.ids.items() if self.ids else (self.colours or {}).items()
         return [(str(source), target) for source, target in sorted(found)]
 
-    def _in_right_form(self, labels: NDArray[Any], path: Path) -> NDArray[Any]:
+    def in_right_form(self, labels: NDArray[Any], path: Path) -> NDArray[Any]:
+        """Returns labels as the table reads them: ids (H, W) or colours (H, W, 3).
+
+        Raises:
+            ValueError: If they are colours where ids are expected, or the reverse.
+        """
         if self.colours is None and labels.ndim == 3:
             if (labels[..., :1] == labels).all():
                 return np.ascontiguousarray(labels[..., 0])  # ids, written three times
@@ -107,7 +114,7 @@ class LabelMap:
                 "pixel is expected, not a colour rendering of it. Use the files that hold ids, or map colours to "
                 "classes: dataset.label_map={'R,G,B': CLASS, ...} of dataset=folder."
             )
-        if self.colours is not None and labels.ndim == 2:
+        if self.colours is not None and labels.ndim == 2 and not self.ids:
             raise ValueError(
                 f"{path} holds one id per pixel (grey or palette, values {_some(np.unique(labels).tolist())}), and "
                 "label_map lists colours. List ids instead: label_map: {ID: CLASS, ...}."
@@ -115,7 +122,7 @@ class LabelMap:
         return labels
 
     def _lookup(self, labels: NDArray[Any]) -> Pixels:
-        if self.colours is not None:
+        if self.colours is not None and labels.ndim == 3:
             if self._colour_table is None:
                 self._colour_table = np.full(2**24, UNLISTED, np.uint8)
                 for (red, green, blue), target in self.colours.items():
@@ -126,13 +133,14 @@ class LabelMap:
         return np.asarray(self._table[labels])
 
     def _unlisted(self, labels: NDArray[Any], mask: Pixels, path: Path) -> UnlistedLabelsError:
-        if self.colours is not None:
+        if self.colours is not None and labels.ndim == 3:
             packed, counts = np.unique(_packed(labels)[mask == UNLISTED], return_counts=True)
             found: dict[Any, int] = {
                 (int(v) >> 16, int(v) >> 8 & 255, int(v) & 255): int(n) for v, n in zip(packed, counts, strict=True)
             }
+            where = "the palette, as there is no label_map" if self.ids else "label_map"
             return UnlistedLabelsError(
-                path, found, f"the {len(self.colours)} colours of label_map", "Add them to label_map, or map to ignore."
+                path, found, f"the {len(self.colours)} colours of {where}", _colour_remedy(found, bool(self.ids))
             )
         everything = {int(v): int(n) for v, n in zip(*np.unique(labels, return_counts=True), strict=True)}
         found = {value: count for value, count in everything.items() if value not in self.ids}
@@ -146,23 +154,23 @@ class LabelMap:
             return (
                 f"0 to {self.num_classes - 1} for the {self.num_classes} classes and {IGNORE_INDEX} for ignored pixels"
             )
-        return _spans(sorted(self.ids))
+        return spans(sorted(self.ids))
+
+
+def _colour_remedy(found: Mapping[Colour, int], by_palette: bool) -> str:
+    if by_palette and all(red == green == blue for red, green, blue in found):
+        return "If these are ids that are written three times, say so: label_map: {0: CLASS, ...}."
+    red, green, blue = max(found, key=lambda colour: found[colour])
+    every = "List every colour" if by_palette else "Add them"
+    return f"{every} in label_map: {{..., '{red},{green},{blue}': CLASS}} (CLASS may be ignore)."
 
 
 def _packed(colours: NDArray[Any]) -> NDArray[np.uint32]:
-    wide = colours.astype(np.uint32)
-    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], np.uint32)
-
-
-def _spans(values: list[int]) -> str:
-    """Returns sorted numbers as ``0 to 33, 255``."""
-    spans: list[list[int]] = []
-    for value in values:
-        if spans and value == spans[-1][1] + 1:
-            spans[-1][1] = value
-        else:
-            spans.append([value, value])
-    return ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in spans)
+    packed = colours[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        packed <<= 8
+        packed |= colours[..., channel]
+    return packed
 
 
 def _some(values: list[int]) -> str:

@@ -79,6 +79,10 @@ class FilePairs:
         unpaired: Files that should have a partner and have none.
         exif: Whether images are turned as their EXIF orientation says.
 
+    Attributes:
+        label_map: As given.
+        exif: As given.
+
     Raises:
         UnpairedError: If there are unpaired files; its ``dataset`` holds the others.
     """
@@ -89,7 +93,7 @@ class FilePairs:
     def __init__(
         self, pairs: Sequence[Pair], label_map: LabelMap, unpaired: Sequence[Unpaired] = (), exif: bool = True
     ) -> None:
-        self._pairs, self.label_map, self._exif = list(pairs), label_map, exif
+        self._pairs, self.label_map, self.exif = list(pairs), label_map, exif
         if unpaired := [group for group in unpaired if group.files]:
             raise UnpairedError(unpaired, self)
 
@@ -105,7 +109,7 @@ class FilePairs:
             ValueError: If a file cannot be decoded, the two differ in size, or the label map holds values
                 that have no class; names the file.
         """
-        image = read_image(self._pairs[index].image, self._exif)
+        image = read_image(self._pairs[index].image, self.exif)
         mask = self.mask(index)
         self.check_size(index, image.shape[:2], mask.shape)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
@@ -117,7 +121,7 @@ class FilePairs:
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns the rows and columns of a pair's image from the file's header."""
-        return image_size(self._pairs[index].image, self._exif)
+        return image_size(self._pairs[index].image, self.exif)
 
     def name(self, index: int) -> str:
         """Returns the pair's name, a path below the root."""
@@ -142,7 +146,7 @@ class FilePairs:
             return
         remedy = "both must have one size. Replace the file that is wrong."
         pair = self._pairs[index]
-        if self._exif and image == mask[::-1] and image_size(pair.image, exif=False) == mask:
+        if self.exif and image == mask[::-1] and image_size(pair.image, exif=False) == mask:
             remedy = (
                 "the image's EXIF orientation turns it, and the label map was drawn on the image as it is stored. "
                 "Turn the label map too, or read images as they are stored: dataset=folder has exif: false."
