@@ -86,7 +86,7 @@ def _forked(job: Callable[[int], T], count: int, num_workers: int) -> Generator[
     try:
         for _ in range(num_workers):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, job), daemon=True)
+            process = context.Process(target=_work, args=(theirs, [*workers, ours], job), daemon=True)
             process.start()
             theirs.close()  # a worker that dies is then the end of its pipe
             workers[ours] = process
@@ -126,8 +126,10 @@ def _died(process: Any) -> RuntimeError:
     return RuntimeError(f"a process that read the data set was ended {how}. {remedy}")
 
 
-def _work(connection: Connection, job: Callable[[int], Any]) -> None:
+def _work(connection: Connection, inherited: list[Connection], job: Callable[[int], Any]) -> None:
     """Answers chunks of indices until there are no more; runs in a process of its own."""
+    for other in inherited:
+        other.close()  # or the pipe had no end if the first process were killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
