@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from segframe.contracts import SegmentationDataset
+    from segframe.data.check import Use
     from segframe.data.module import DataModule
     from segframe.task import SegmentationTask
     from segframe.trainer import Trainer
@@ -49,7 +52,9 @@ class Run:
         return found
 
 
-def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training: bool = True) -> Run:
+def assemble(
+    config: DictConfig, folder: Path, checkpoint: str | None, training: bool = True, words: Sequence[str] = ()
+) -> Run:
     """Returns the objects that a configuration describes.
 
     Args:
@@ -57,9 +62,10 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         folder: The run folder.
         checkpoint: The file that training goes on from.
         training: Whether the run will train; an evaluation writes no metrics and no checkpoints.
+        words: What the configuration was composed from, for advice.
 
     Raises:
-        ValueError: If values of different groups don't fit each other.
+        ValueError: If values of different groups don't fit each other, or the data can't be trained on.
     """
     import pytorch_lightning as pl
 
@@ -77,6 +83,8 @@ def assemble(config: DictConfig, folder: Path, checkpoint: str | None, training:
         mix=_make(config.mix) if config.mix else None,
     )
     _check_classes(values["dataset"], data)
+    if training and runfolder.is_main_process():
+        _check_data(values, data, words)
     if training:
         _set_sampling(config, data)
     _fill_class_weights(config, folder, data, may_reuse=checkpoint is not None or not training)
@@ -217,6 +225,27 @@ def _set_sampling(config: DictConfig, data: DataModule) -> None:
         return class_counts(data.train, resolved(config)["dataset"]["train"], data.num_workers)[: data.num_train]
 
     data.sampling = _make(config.sampling)(data.num_train, counts)
+
+
+def _check_data(values: dict[str, Any], data: DataModule, words: Sequence[str]) -> None:
+    """Looks at the data before a net is made for it."""
+    from segframe.data.verified import Checked, verify
+
+    splits = [Checked("train", data.train, values["dataset"]["train"], data.num_train)]
+    if data.val is not data.train:
+        splits.append(Checked("val", data.val, values["dataset"]["val"], data.num_val))
+    kept = [word for word in words if word.split("=")[0].lstrip("+").split(".")[0] in ("dataset", "experiment")]
+    advice = f"See everything: {runfolder.command()} data check {shlex.join(kept)}".strip()
+    verify(splits, values["check"], data_use(values), values["data"]["num_workers"], advice)
+
+
+def data_use(values: dict[str, Any]) -> Use:
+    """Returns what a configuration does with images, as far as their sizes matter."""
+    from segframe.data.check import Use
+
+    crop = values["augment"]["sample"].get("crop_size")
+    batch, val_batch = values["data"]["batch_size"], values["data"]["val_batch_size"]
+    return Use(None if crop is None else (crop[0], crop[1]), batch, val_batch)
 
 
 def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule, may_reuse: bool) -> None:

@@ -58,7 +58,7 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
             runfolder.prepare(folder, values, overrides)
             runfolder.write_results(folder, values, status="running")
             print(f"run folder: {folder}", file=sys.stderr, flush=True)
-        run = assemble(config, folder, checkpoint)
+        run = assemble(config, folder, checkpoint, words=overrides)
         if is_main:
             print(_description(run), file=sys.stderr, flush=True)
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)

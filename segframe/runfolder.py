@@ -31,7 +31,7 @@ _PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
-_NOT_HASHED = ("run", "resume", "logger")  # where and how it is told, not what is computed
+_NOT_HASHED = ("run", "resume", "logger", "check")  # where and how it is told, not what is computed
 _TELLING_CALLBACKS = ("checkpoints", "training_log", "progress_bar")
 
 

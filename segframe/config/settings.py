@@ -16,11 +16,13 @@ class Settings:
         seed: Decides initial weights, order and augmentation.
         resume: The run folder that goes on where it was stopped.
         init_from: A checkpoint or run folder whose fitting weights are loaded.
+        check: How much of the data is looked at before training.
     """
 
     seed: Annotated[int, Ge(0), Le(4294967295)]
     resume: str | None
     init_from: str | None
+    check: Literal["full", "sample", "none"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from segframe.contracts import IGNORE_INDEX
 from segframe.data.cause_rules import Cause, Values
 from segframe.data.causes import explain, silent_cause, spans
 from segframe.data.facts import PairFacts, Split, Value
+from segframe.data.labels import LabelMap
 
 Severity = Literal["error", "warning", "note"]
 
@@ -123,10 +124,10 @@ def _colours(split: Split) -> Cause:
     if known > 0.9 * sum(colours.values()):
         names = split.dataset.classes
         line = ", ".join(f"'{red},{green},{blue}': {names[i]}" for (red, green, blue), i in palette.items())
-        others = "".join(f", '{','.join(map(str, c))}': ignore" for c in colours if c not in palette)
+        others = "".join(f", {_word(colour)}: ignore" for colour in colours if colour not in palette)
         return Cause("The colours are those of the data set's palette:", f"label_map: {{{line}{others}}}")
     frequent = sorted(colours, key=lambda colour: -colours[colour])[:_SHOWN]
-    listed = ", ".join(f"'{','.join(map(str, colour))}': CLASS" for colour in frequent)
+    listed = ", ".join(f"{_word(colour)}: CLASS" for colour in frequent)
     more = ", ..." if len(colours) > _SHOWN else ""
     return Cause(f"{len(colours)} colours occur; say what each means:", f"label_map: {{{listed}{more}}}")
 
@@ -186,16 +187,25 @@ def _cause_of(group: Sequence[Split], wrong: Mapping[Value, int]) -> Cause:
     dataset, table = group[0].dataset, group[0].label_map
     assert dataset is not None
     if not all(isinstance(value, int) for value in wrong):
-        frequent = sorted(wrong, key=lambda value: -wrong[value])[:_SHOWN]
-        lines = ", ".join(f"'{','.join(map(str, v))}': CLASS" for v in frequent if isinstance(v, tuple))
-        if len(wrong) > _SHOWN:
-            why = "So many are the traces of smoothing, of JPEG, or of another palette. If not, add"
-            return Cause(f"{why} to label_map what they mean (CLASS may be ignore):", f"label_map: {{..., {lines}}}")
-        return Cause("Add to label_map what they mean (CLASS may be ignore):", f"label_map: {{..., {lines}}}")
-    is_identity = table is None or table.is_identity
-    return explain(
-        Values(_ids(group), len(dataset.classes), dataset.classes, dataset.palette, None if is_identity else table.ids)
-    )
+        return _cause_of_colours(table, dataset.classes, wrong)
+    listed = table.ids if table is not None and not table.is_identity else None
+    return explain(Values(_ids(group), len(dataset.classes), dataset.classes, dataset.palette, listed))
+
+
+def _cause_of_colours(table: LabelMap | None, names: Sequence[str], wrong: Mapping[Value, int]) -> Cause:
+    frequent = sorted(wrong, key=lambda value: -wrong[value])[:_SHOWN]
+    entries = [f"{_word(value)}: CLASS" for value in frequent]
+    palette = table.colours if table is not None and table.ids else None
+    known = [f"{_word(value)}: {names[i]}" for value, i in palette.items()] if palette else ["..."]
+    line = f"label_map: {{{', '.join([*known, *entries])}}}"
+    if len(wrong) > _SHOWN:
+        why = "So many are traces of smoothing, of JPEG, or of another palette. If not, say"
+        return Cause(f"{why} what each means (CLASS may be ignore):", line)
+    return Cause("Say what they mean (CLASS may be ignore):", line)
+
+
+def _word(value: Value) -> str:
+    return str(value) if isinstance(value, int) else f"'{','.join(map(str, value))}'"
 
 
 def _ids(group: Sequence[Split]) -> dict[int, int]:
