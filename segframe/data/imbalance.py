@@ -51,7 +51,8 @@ class RareClass:
         self.probabilities = class_probabilities(counts.sum(0), temperature)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         self.candidates = [_candidates(column, min_share) for column in shares.T]
-        self.identity = f"rare_class of {temperature}, {min_share}, {crop_share}; {_digest(counts)}"
+        options = f"temperature={temperature}, min_share={min_share}, crop_share={crop_share}"
+        self.identity = f"rare_class ({options}) of masks {_digest(counts)}"
 
     def draw(self, seed: int, epoch: int) -> Draws:
         """Returns samples with the class that each was drawn for."""
@@ -85,7 +86,7 @@ class RepeatFactor:
         _check(counts, "sampling=repeat_factor")
         self.num_samples, self.crop_share = num_samples, 0.0
         self.factors = repeat_factors(counts, threshold)
-        self.identity = f"repeat_factor of {threshold}; {_digest(counts)}"
+        self.identity = f"repeat_factor (threshold={threshold}) of masks {_digest(counts)}"
 
     def draw(self, seed: int, epoch: int) -> Draws:
         """Returns samples in random order."""

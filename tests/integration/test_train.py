@@ -49,6 +49,7 @@ ROWS = {
     **{f"mix={name}": (f"mix={name}",) for name in options("mix")},
     **{f"sampling={name}": (f"sampling={name}",) for name in options("sampling")},
     "all augmentation": ("augment=strong", "mix=cutmix", "sampling=rare_class", "trainer.accumulate_grad_batches=2"),
+    "rare classes of few samples": ("data.overfit=4", "sampling=rare_class", "mix=classmix"),
     "debug": ("trainer=debug", "trainer.accelerator=cpu"),
     "auto": ("trainer=auto", "trainer.accelerator=cpu", "strategy=single"),
     "workers": ("data.num_workers=1",),

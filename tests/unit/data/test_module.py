@@ -136,9 +136,9 @@ def test_resumes_in_mid_epoch_with_everything_on(tmp_path, sampling):
 def test_refuses_to_resume_with_another_sampling(tmp_path):
     undisturbed = Recorder(tmp_path)
     fit(undisturbed, all_on())
-    with pytest.raises(ValueError, match=r"sampling was rare_class of 0.01, .* and is uniform.*init_from=RUN"):
+    with pytest.raises(ValueError, match=r"sampling was rare_class .temperature=0.01.* and is uniform.*init_from=RUN"):
         fit(Recorder(), data(), undisturbed.saved["batch", 2])
-    with pytest.raises(ValueError, match=r"sampling was rare_class .* and is repeat_factor of 0.1"):
+    with pytest.raises(ValueError, match=r"sampling was rare_class .* and is repeat_factor .threshold=0.1"):
         fit(Recorder(), all_on(RepeatFactor), undisturbed.saved["batch", 2])
 
 
