@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from segframe.contracts import SegmentationDataset
     from segframe.data.check import Use
+    from segframe.data.device import Preprocess
     from segframe.data.module import DataModule
+    from segframe.data.sampler import Sampling
+    from segframe.data.samples import TrainSamples
     from segframe.task import SegmentationTask
     from segframe.trainer import Trainer
 
@@ -82,11 +85,11 @@ def assemble(
         augment=_make(config.augment.sample),
         mix=_make(config.mix) if config.mix else None,
     )
-    _check_classes(values["dataset"], data)
+    check_classes(values["dataset"], (data.train, data.val))
     if training and runfolder.is_main_process():
         _check_data(values, data, words)
     if training:
-        _set_sampling(config, data)
+        data.sampling = make_sampling(config, data.train, data.num_train, data.num_workers)
     _fill_class_weights(config, folder, data, may_reuse=checkpoint is not None or not training)
     task: Any = _make(
         config.task,
@@ -123,6 +126,42 @@ def make_dataset(config: DictConfig, split: str) -> SegmentationDataset:
     """
     dataset: SegmentationDataset = _make(config.dataset[split])
     return dataset
+
+
+def make_train_samples(config: DictConfig, train: SegmentationDataset) -> TrainSamples:
+    """Returns a training set with the augmentation and mixing that a configuration describes.
+
+    Args:
+        config: The composed configuration.
+        train: The pairs.
+    """
+    from segframe.data.samples import TrainSamples
+
+    return TrainSamples(train, _make(config.augment.sample), _make(config.mix) if config.mix else None)
+
+
+def make_sampling(config: DictConfig, train: SegmentationDataset, num_train: int, num_workers: int) -> Sampling:
+    """Returns what decides how often which samples come, for which the masks may have to be counted.
+
+    Args:
+        config: The composed configuration.
+        train: The pairs.
+        num_train: How many of them are trained on, from the first.
+        num_workers: Processes that count.
+    """
+    from segframe.data.statistics import class_counts
+
+    def counts() -> Any:
+        return class_counts(train, resolved(config)["dataset"]["train"], num_workers)[:num_train]
+
+    sampling: Sampling = _make(config.sampling)(num_train, counts)
+    return sampling
+
+
+def make_preprocess(config: DictConfig) -> Preprocess:
+    """Returns what a configuration does to batches on their device."""
+    preprocess: Preprocess = _make(config.augment.batch)
+    return preprocess
 
 
 def _read_from_cache(data: DataModule, dataset: dict[str, Any], training: bool) -> None:
@@ -200,11 +239,19 @@ def _check_normalisation(net: Any, values: dict[str, Any]) -> None:
         )
 
 
-def _check_classes(dataset: dict[str, Any], data: DataModule) -> None:
-    """Checks the facts that the configuration states of its data set."""
+def check_classes(dataset: dict[str, Any], splits: Sequence[SegmentationDataset]) -> None:
+    """Checks the facts that the configuration states of its data set.
+
+    Args:
+        dataset: The section of the configuration.
+        splits: The pairs.
+
+    Raises:
+        ValueError: If the number of classes or the ignored label is another.
+    """
     from segframe.contracts import IGNORE_INDEX
 
-    for samples in (data.train, data.val):
+    for samples in splits:
         if len(samples.classes) != dataset["num_classes"]:
             raise ValueError(
                 f"dataset.num_classes={dataset['num_classes']} and {type(samples).__name__} has {len(samples.classes)} "
@@ -215,16 +262,6 @@ def _check_classes(dataset: dict[str, Any], data: DataModule) -> None:
             f"dataset.ignore_index={dataset['ignore_index']}: data sets map what doesn't count to {IGNORE_INDEX}, "
             f"whatever their files hold; set dataset.ignore_index={IGNORE_INDEX}."
         )
-
-
-def _set_sampling(config: DictConfig, data: DataModule) -> None:
-    """Decides how often which samples come, for which the masks may have to be counted."""
-    from segframe.data.statistics import class_counts
-
-    def counts() -> Any:
-        return class_counts(data.train, resolved(config)["dataset"]["train"], data.num_workers)[: data.num_train]
-
-    data.sampling = _make(config.sampling)(data.num_train, counts)
 
 
 def _check_data(values: dict[str, Any], data: DataModule, words: Sequence[str]) -> None:
