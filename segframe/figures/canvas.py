@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -47,10 +48,10 @@ def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
 
-def text_width(texts: Iterable[str], size: float) -> float:
+def text_width(texts: Iterable[str], size: float, weight: str = "normal") -> float:
     """Returns how wide the longest of some texts is at a font size in points."""
     renderer: Any = _renderer()
-    font = FontProperties(size=size)
+    font = FontProperties(size=size, weight=weight)
     widths = (renderer.get_text_width_height_descent(text, font, False)[0] for text in texts)
     return max(widths, default=0.0) / DPI
 
@@ -68,6 +69,26 @@ def line_height(size: float) -> float:
 def short(name: str) -> str:
     """Returns a name that is cut where it would take the room of the picture."""
     return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1].rstrip()}…"
+
+
+def clipped(text: str, width: float, size: float, weight: str = "normal") -> str:
+    """Returns a text, such as a path, that is cut at its front to a width at a font size in points."""
+    if text_width([text], size, weight) <= width:
+        return text
+    fitting = bisect_left(range(len(text)), True, key=lambda cut: text_width([f"…{text[cut:]}"], size, weight) <= width)
+    return f"…{text[fitting:]}"
+
+
+def write(figure: Figure, left: float, top: float, text: str, size: float, **style: Any) -> None:
+    """Writes a text at a place in inches from the left and from below, its upper edge there."""
+    width, height = figure.get_size_inches()
+    figure.text(left / width, top / height, text, fontsize=size, va="top", parse_math=False, **style)
+
+
+def fitted(shape: Sequence[int], side: float) -> tuple[float, float]:
+    """Returns the height and width of a picture (H, W) whose longer side is ``side``."""
+    scale = side / max(shape[:2])
+    return shape[0] * scale, shape[1] * scale
 
 
 def ink_on(color: Sequence[float]) -> str:
