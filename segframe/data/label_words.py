@@ -110,8 +110,8 @@ def _target(target: str | int, source: str | int, classes: Sequence[str]) -> int
     near = difflib.get_close_matches(target.lower(), lower, n=1)
     hint = f"; did you mean {lower[near[0]]}?" if near else ""
     raise ValueError(
-        f"dataset.label_map: {source} is mapped to {target}, which is no class{hint or ';'} classes: {', '.join(classes)}; "
-        f"or {IGNORE}."
+        f"dataset.label_map: {source} is mapped to {target}, which is no class{hint or ';'} "
+        f"classes: {', '.join(classes)}; or {IGNORE}."
     )
 
 

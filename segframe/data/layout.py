@@ -119,9 +119,10 @@ def _names(folder: Path) -> list[str]:
 
 
 def contents(path: Path, limit: int = 5) -> str:
-    """Returns the first names in a folder, those of folders with a slash."""
+    """Returns the first names in a folder, folders before files and with a slash."""
     try:
-        entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+        listed = sorted((not entry.is_dir(), entry.name) for entry in path.iterdir())
+        entries = [name if is_file else f"{name}/" for is_file, name in listed]
     except OSError as error:
         return f"it cannot be listed: {error.strerror}"
     return some(entries, limit) if entries else "nothing"

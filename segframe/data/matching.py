@@ -86,6 +86,8 @@ class Search:
     def _nothing(self, seen: Sequence[str]) -> FileNotFoundError:
         kind = "image file" if self.suffix is None else f"file that ends with {self.suffix} ({self._suffix_key})"
         there = f"there are: {some(seen)}" if seen else f"it holds: {contents(self._start)}"
+        if self._parts == ["**", "*"]:
+            return FileNotFoundError(f"{self._said}: no {kind} in {self._start} or below; {there}.")
         return FileNotFoundError(f"{self._said}: no {kind} in {self._start} matches {'/'.join(self._parts)}; {there}.")
 
     def _ambiguous(self, key: str, one: Path, other: Path) -> ValueError:
@@ -137,12 +139,19 @@ def likely_suffix(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
 
 def _below(start: Path, depth: int | None) -> Iterator[str]:
     """Yields the files below a folder as paths relative to it, down to so many levels."""
-    for folder, names, files in os.walk(start, followlinks=True):
+    for folder, names, files in os.walk(start, onerror=_refuse, followlinks=True):
         relative = os.path.relpath(folder, start)
         prefix = "" if relative == "." else f"{relative}/"
         is_deepest = depth is not None and prefix.count("/") >= depth - 1
         names[:] = [] if is_deepest else sorted(n for n in names if not n.startswith(".") and not _is_loop(folder, n))
         yield from (f"{prefix}{name}" for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    """Ends the search: a folder that is passed over would be samples that are silently missing."""
+    raise ValueError(
+        f"{error.filename} can't be listed: {error.strerror}; allow it with: chmod u+rx FOLDER."
+    ) from error
 
 
 def _is_loop(folder: str, name: str) -> bool:

@@ -22,9 +22,11 @@ class Names:
     def __init__(self, files: Mapping[str, Path], root: Path) -> None:
         self._exact: dict[str, set[str]] = defaultdict(set)
         self._by_last: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        prefix = os.path.join(root, "")
         for key, path in files.items():
-            relative = os.path.relpath(path, root)
-            for name in {key, relative, os.path.splitext(relative)[0], str(path)}:
+            text = str(path)
+            relative = text[len(prefix) :] if text.startswith(prefix) else os.path.relpath(text, root)
+            for name in {key, relative, os.path.splitext(relative)[0], text}:
                 self._exact[name].add(key)
                 self._by_last[name.rpartition("/")[2]].add((name, key))
 

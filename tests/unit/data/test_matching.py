@@ -87,7 +87,11 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
         ("c/*.png", None, ["c does not exist"]),
         ("x_left.png", None, ["x_left.png is a file; give a folder"]),
         ("*/image/*.jpg", None, ["no image file in .* matches", "there are: a/images/1.jpg, a/images/2.JPEG"]),
-        ("a/images", "_left.png", ["no file that ends with _left.png .image_suffix.", "there are: 1.jpg, 2.JPEG"]),
+        (
+            "a/images",
+            "_left.png",
+            ["no file that ends with _left.png .image_suffix. in .*images or below; there are: 1.jpg, 2.JPEG"],
+        ),
         ("empty", None, ["empty", "it holds: nothing"]),
     ],
 )
@@ -131,3 +135,12 @@ def test_a_suffix_is_suggested(tmp_path):
     assert "dataset.mask_suffix=_mask.png?" in likely_suffix(files["i"], files["m"])
     assert "dataset.image_suffix=_left.jpg?" in likely_suffix(files["i2"], files["m2"])
     assert likely_suffix({"a": tmp_path}, {"b": tmp_path}) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list everything")
+def test_a_folder_that_must_not_be_listed_is_no_empty_one(tmp_path):
+    tree(tmp_path, "images/a/1.png", "images/b/1.png")
+    (tmp_path / "images/b").chmod(0)
+    with pytest.raises(ValueError, match=r"images/b can't be listed: Permission denied"):
+        keys(tmp_path, "images")
+    (tmp_path / "images/b").chmod(0o755)
