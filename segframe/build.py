@@ -271,7 +271,8 @@ def _check_data(values: dict[str, Any], data: DataModule, words: Sequence[str]) 
     splits = [Checked("train", data.train, values["dataset"]["train"], data.num_train)]
     if data.val is not data.train:
         splits.append(Checked("val", data.val, values["dataset"]["val"], data.num_val))
-    kept = [word for word in words if word.split("=")[0].lstrip("+").split(".")[0] in ("dataset", "experiment")]
+    about_data = ("dataset", "experiment", "--config-dir")
+    kept = [word for word in words if word.split("=")[0].lstrip("+").split(".")[0] in about_data]
     advice = f"See everything: {runfolder.command()} data check {shlex.join(kept)}".strip()
     verify(splits, values["check"], data_use(values), values["data"]["num_workers"], advice)
 

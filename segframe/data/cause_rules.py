@@ -94,13 +94,17 @@ def _target(target: int, names: Sequence[str]) -> str:
 _YAML_WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null", "none", "ignore"}
 
 
-def binary(values: Values) -> Cause | None:
-    """Returns what 0 and 255 mean where there are two classes."""
-    if values.num_classes != 2 or not set(values.counts) <= {0, IGNORE_INDEX}:
-        return None
+def binary(values: Values) -> Cause:
+    """Returns what to do where files hold nothing but 0 and 255."""
+    if values.num_classes == 2:
+        return Cause(
+            "These are binary masks, drawn in 0 and 255: 255 stands for the second class, and is read as ignored.",
+            map_line({0: 0, IGNORE_INDEX: 1}, values.names),
+        )
     return Cause(
-        "These are binary masks, drawn in 0 and 255: 255 stands for the second class, and is read as ignored.",
-        map_line({0: 0, IGNORE_INDEX: 1}, values.names),
+        f"These seem to be binary masks, drawn in 0 and 255, of which 255 is read as ignored; {values.num_classes} "
+        "classes are named. Use the files that hold their ids, or name two classes and map both:",
+        f"label_map: {{0: CLASS, {IGNORE_INDEX}: CLASS}}",
     )
 
 

@@ -48,9 +48,7 @@ def explain(values: Values) -> Cause:
 
 def silent_cause(values: Values) -> Cause | None:
     """Returns what is wrong with values that are all allowed: binary masks whose 255 would be ignored."""
-    if set(values.counts) <= {0, IGNORE_INDEX} and IGNORE_INDEX in values.counts and values.num_classes == 2:
-        return binary(values)
-    return None
+    return binary(values) if values.num_classes > 1 and set(values.counts) == {0, IGNORE_INDEX} else None
 
 
 def spans(values: Sequence[int]) -> str:

@@ -118,16 +118,20 @@ def _copies(splits: Sequence[Split]) -> Iterator[Finding]:
     copies = [found for found in places.values() if len(found) > 1]
     across = [found for found in copies if len({name for name, _ in found}) > 1]
     if across:
-        what = f"{len(across)} images stand in train and val alike; the score on val is too good for them."
+        what = f"{_number(across)} in train and in val alike, by content; the score on val is too good for them."
         cause = "Take them out of one of the two."
         yield Finding("error", "copies", "train, val", what, [_pair_text(found) for found in across], cause=cause)
     for split in splits:
         within = [found for found in copies if len({name for name, _ in found}) == 1 and found[0][0] == split.name]
         if within:
-            unlike = sum(any(pair.values != found[0][1].values for _, pair in found) for found in within)
+            unlike = sum(len({pair.label_digest for _, pair in found}) > 1 for found in within)
             differ = f", {unlike} of them with different label maps" if unlike else ""
-            what = f"{len(within)} images occur more than once{differ}."
+            what = f"{_number(within)} there more than once{differ}."
             yield Finding("warning", "copies", split.name, what, [_pair_text(found) for found in within])
+
+
+def _number(images: Sequence[object], verb: str = "is", plural: str = "are") -> str:
+    return f"1 image {verb}" if len(images) == 1 else f"{len(images)} images {plural}"
 
 
 def _pair_text(found: Sequence[tuple[str, PairFacts]]) -> str:
@@ -136,10 +140,10 @@ def _pair_text(found: Sequence[tuple[str, PairFacts]]) -> str:
 
 def _size_notes(name: str, sizes: Mapping[Size, Sequence[str]], use: Use) -> Iterator[Finding]:
     if small := [image for size, images in sizes.items() if min(size) < _SMALL for image in images]:
-        what = f"{len(small)} images have a side of less than {_SMALL} pixels."
+        what = f"{_number(small, 'has', 'have')} a side of less than {_SMALL} pixels."
         yield Finding("note", "size", name, what, small)
     if large := [image for size, images in sizes.items() if size[0] * size[1] > _LARGE for image in images]:
-        what = f"{len(large)} images have more than {_LARGE // 10**6} million pixels."
+        what = f"{_number(large, 'has', 'have')} more than {_LARGE // 10**6} million pixels."
         cause = "Evaluate in windows: task.inference.mode=slide."
         yield Finding("note", "size", name, what, large, cause=cause)
     if len(sizes) > 1:
@@ -163,8 +167,10 @@ def _look_findings(split: Split) -> Iterator[Finding]:
     """Yields images that look unlike the others, or unlike what they should."""
     dark = [pair.image for pair in split.pairs if pair.brightest is not None and pair.brightest < _TWELVE_BITS]
     if dark:
-        what = f"{len(dark)} images have 16 bits and no value above {_TWELVE_BITS - 1}, so they are read almost black."
-        cause = "They hold 12 bits; multiply the values by 16 when you convert them."
+        what = (
+            f"{_number(dark, 'has', 'have')} 16 bits and no value above {_TWELVE_BITS - 1}, which is read almost black."
+        )
+        cause = "These seem to be 12-bit values; multiply them by 16 when you convert them."
         yield Finding("warning", "dark", split.name, what, dark, cause=cause)
     seen = [pair for pair in split.pairs if pair.digest is not None]
     grey = [pair.image for pair in seen if pair.is_grey]

@@ -45,6 +45,7 @@ class PairFacts:
         counts: Pixels per class, (K,); None where they could not be counted.
         ignored: Pixels that are ignored.
         digest: Of the decoded image; None where images are not read.
+        label_digest: Of the label map, likewise.
         is_grey: Whether the image's channels are equal.
         brightest: The largest value of an image of 16 bits.
     """
@@ -57,6 +58,7 @@ class PairFacts:
     counts: NDArray[np.int64] | None = None
     ignored: int = 0
     digest: bytes | None = None
+    label_digest: bytes | None = None
     is_grey: bool = False
     brightest: int | None = None
 

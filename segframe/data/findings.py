@@ -24,11 +24,11 @@ _FEW_FILES = 3
 _MOSTLY = 0.99
 
 _TITLES = {
-    "unreadable": "cannot be read",
-    "missing": "missing",
+    "unreadable": "a file cannot be read",
+    "missing": "a file is missing",
     "size": "image and label map differ in size",
-    "form": "label map in the wrong form",
-    "failed": "cannot be read",
+    "form": "the label map has the wrong form",
+    "failed": "reading fails",
 }
 
 
@@ -99,7 +99,7 @@ def _problems(split: Split) -> Iterator[Finding]:
         files = [file for file, _ in members]
         what = members[0][1]
         if len(files) > 1:
-            what = f"{len(files)} of {len(split.pairs)} pairs, {_TITLES[category]}. The first: {what}"
+            what = f"{len(files)} of {len(split.pairs)} pairs: {_TITLES[category]}. The first: {what}"
         cause = _colours(split) if category == "form" else Cause("")
         yield Finding("error", category, split.name, what, files, cause=cause.what, line=cause.line)
 
@@ -222,7 +222,7 @@ def _silently_wrong(group: Sequence[Split]) -> Iterator[Finding]:
     if cause is None or not (table is None or table.is_identity):
         return
     files = [pair.file for split in group for pair in split.pairs if IGNORE_INDEX in pair.values]
-    what = f"{len(files)} label maps hold {IGNORE_INDEX}, and none holds 1: {_with_pixels(ids)}."
+    what = f"{len(files)} label maps hold {IGNORE_INDEX}, and none holds a class but 0: {_with_pixels(ids)}."
     yield Finding("error", "labels", ", ".join(s.name for s in group), what, files, ids, *cause)
 
 

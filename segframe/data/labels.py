@@ -112,7 +112,7 @@ class LabelMap:
             raise ValueError(
                 f"{path} has shape {labels.shape} and type {labels.dtype}: it is a colour rendering, and one id per "
                 "pixel is expected, not a colour rendering of it. Use the files that hold ids, or map colours to "
-                "classes: dataset.label_map={'R,G,B': CLASS, ...} of dataset=folder."
+                "classes in YAML: label_map: {'R,G,B': CLASS, ...}, a key of dataset=folder."
             )
         if self.colours is not None and labels.ndim == 2 and not self.ids:
             raise ValueError(

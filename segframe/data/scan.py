@@ -80,7 +80,7 @@ def facts(dataset: SegmentationDataset, index: int, images: bool) -> PairFacts:
         return pair
     files = dataset.files(index)
     pair = PairFacts(str(files[-1]), str(files[0]))
-    mask_size = _tried(pair, pair.file, lambda: _look_at_labels(pair, dataset, index))
+    mask_size = _tried(pair, pair.file, lambda: _look_at_labels(pair, dataset, index, images))
     _tried(pair, pair.image, lambda: _look_at_image(pair, dataset, index, images))
     if mask_size and pair.image_size and mask_size != pair.image_size:
         _tried(pair, pair.file, lambda: _compare_sizes(dataset, index, pair.image_size, mask_size))
@@ -137,19 +137,22 @@ def _look_at_tensors(pair: PairFacts, dataset: SegmentationDataset, index: int) 
                 f"{pair.file}: the {kind} is {pixels.dtype} of shape {pixels.shape}; expected uint8 {shape}."
             )
     _look_at_pixels(pair, np.ascontiguousarray(image.transpose(1, 2, 0)))
+    pair.label_digest = _digest(mask)
     _count_classes(pair, mask, len(dataset.classes))
     if mask.shape != pair.image_size:
         _compare_sizes(dataset, index, pair.image_size, mask.shape)
 
 
-def _look_at_labels(pair: PairFacts, dataset: SegmentationDataset, index: int) -> Size:
+def _look_at_labels(pair: PairFacts, dataset: SegmentationDataset, index: int, images: bool) -> Size:
     assert isinstance(dataset, FileBacked)
     if not isinstance(dataset, FilePairs):
         mask = dataset.mask(index)
+        pair.label_digest = _digest(mask) if images else None
         _count_classes(pair, mask, len(dataset.classes))
         return _size_of(mask)
     path, label_map = Path(pair.file), dataset.label_map
     labels = read_labels(path)
+    pair.label_digest = _digest(labels) if images else None
     try:
         labels = label_map.in_right_form(labels, path)
     finally:
@@ -195,11 +198,15 @@ def _look_at_image(pair: PairFacts, dataset: SegmentationDataset, index: int, im
 
 def _look_at_pixels(pair: PairFacts, image: NDArray[np.uint8]) -> None:
     pair.image_size = _size_of(image)
-    digest = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
-    digest.update(image.tobytes())
-    pair.digest = digest.digest()
+    pair.digest = _digest(image)
     red = image[..., 0]
     pair.is_grey = bool((image[..., 1] == red).all() and (image[..., 2] == red).all())
+
+
+def _digest(pixels: NDArray[Any]) -> bytes:
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(pixels.tobytes())
+    return digest.digest()
 
 
 def _brightest(path: Path) -> int | None:

@@ -66,7 +66,9 @@ def verify(splits: Sequence[Checked], mode: Mode, use: Use, num_workers: int, ad
         return
     sizes = {split.name: _remembered(split) if mode == "full" else None for split in splits}
     new = [split for split in splits if sizes[split.name] is None]
-    _refuse(pair_findings([_scanned(split, _spread(split.num_pairs), images=True) for split in new]), advice)
+    first = [_scanned(split, _spread(split.num_pairs), images=True) for split in new]
+    seen = f", seen in {sum(len(split.pairs) for split in first)} pairs that were looked at first"
+    _refuse(pair_findings(first), seen, advice)
     if mode == "sample":
         return
     workers = usable_cores() if num_workers else 0
@@ -75,7 +77,7 @@ def verify(splits: Sequence[Checked], mode: Mode, use: Use, num_workers: int, ad
     sizes |= {split.name: sizes_of(split) for split in scanned}
     sizes.setdefault("val", sizes["train"])  # data.overfit evaluates on what it trains on
     found += [finding for name, of_split in sizes.items() for finding in size_findings(name, of_split or {}, use)]
-    _refuse(found, advice)
+    _refuse(found, "", advice)
     for finding in found:
         if finding.severity == "warning":
             print(f"warning: {brief(finding)}", file=sys.stderr)
@@ -137,12 +139,12 @@ def _scanned(split: Checked, indices: Sequence[int], images: bool, num_workers: 
     return result
 
 
-def _refuse(findings: Iterable[Finding], advice: str) -> None:
+def _refuse(findings: Iterable[Finding], where: str, advice: str) -> None:
     errors = [brief(finding) for finding in findings if finding.severity == "error"]
     if errors:
         more = [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
         text = "\n".join(f"  {error}" for error in [*errors[:_SHOWN], *more])
-        raise ValueError(f"the data cannot be trained on:\n{text}\n{advice}")
+        raise ValueError(f"the data cannot be trained on{where}:\n{text}\n{advice}")
 
 
 def _tell(checked: Sequence[Checked], scanned: Sequence[Split]) -> None:

@@ -172,11 +172,14 @@ def _show(console: Console, finding: Finding, has_label_map: bool) -> None:
     head = Text.assemble("\n", (finding.severity, _STYLES[finding.severity]), f" in {finding.split}: {finding.what}")
     lines = [finding.cause, finding.line]
     if finding.line and not has_label_map:
-        lines.append("(label_map is a key of dataset=folder, which reads any folders; this data set's table is fixed.)")
-    if len(finding.files) > 1 or (finding.files and finding.files[0] not in finding.what):
-        lines += [f"- {file}" for file in finding.files[:_SHOWN_FILES]]
-        if len(finding.files) > _SHOWN_FILES:
-            lines.append(f"- and {len(finding.files) - _SHOWN_FILES} more, all in report.json")
+        lines.append("(label_map is a key of dataset=folder, which reads any folders; other sets map in their class.)")
+    limit = _SHOWN_FILES if finding.severity != "note" else 1
+    if "'" in finding.line:
+        lines.append("(In YAML; a command line takes a colour without quotes, its commas written \\,)")
+    if any(file not in finding.what for file in finding.files[:limit]):
+        lines += [f"- {file}" for file in finding.files[:limit]]
+        if len(finding.files) > limit:
+            lines.append(f"- and {len(finding.files) - limit} more, all in report.json")
     console.print(head, soft_wrap=True)
     for line in filter(None, lines):
         console.print(Text(f"  {line}"), soft_wrap=True)
