@@ -1,16 +1,17 @@
-# make train | test | lint | bench: each makes .venv first if it is missing.
+# make train | test | lint | bench | bench-data: each makes .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help train test lint bench clean
+.PHONY: help train test lint bench bench-data clean
 
 help:
 	@echo "make train   train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
 	@echo "make test    run the tests"
 	@echo "make lint    style, types, import layers"
 	@echo "make bench   timings against a bare loop and torchmetrics, into benchmarks/"
+	@echo "make bench-data   samples per second against albumentations and torchvision, into benchmarks/"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -34,6 +35,11 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python scripts/benchmark.py
+
+bench-data: $(READY)
+	$(BIN)/python -c 'import albumentations' 2>/dev/null || $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check --constraint constraints.txt --editable '.[benchmark]'
+	$(BIN)/python scripts/benchmark_data.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from segframe.data import fast_png
 from segframe.data.integrity import GIF, JPEG, PNG, TIFF, UnreadableError, jpeg_segments, opened, unreadable, whole
 
 __all__ = ["IMAGE_SUFFIXES", "UnreadableError", "image_size", "read_image", "read_labels"]
@@ -52,6 +53,8 @@ def read_image(path: Path, exif: bool = True) -> Pixels:
     # OpenCV multiplies the colours of a TIFF by its alpha, and blackens what is transparent in a GIF.
     if content.startswith((*TIFF, GIF)) or _is_cmyk_jpeg(content):
         return _with_pillow(path, content, exif)
+    if content.startswith(PNG) and (pixels := fast_png.decode(content)) is not None:
+        return pixels if pixels.ndim == 3 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
     deep = not content.startswith((PNG, JPEG))
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else 0) | (0 if exif else cv2.IMREAD_IGNORE_ORIENTATION)
     image = _with_opencv(path, content, flags)
@@ -172,6 +175,8 @@ def _is_lossy_webp(content: bytes) -> bool:
 
 def _png_labels(path: Path, content: bytes) -> Labels:
     depth, colour = content[24], content[25]
+    if (pixels := fast_png.decode(content)) is not None:
+        return pixels
     if depth >= 8 and colour in (_GREY, _COLOUR, _GREY_ALPHA, _COLOUR_ALPHA):
         # Pillow would cut 16 bits to 8 wherever there is more than one channel.
         labels = _with_opencv(path, content, cv2.IMREAD_UNCHANGED)
