@@ -66,7 +66,6 @@ BAD = [
     (["dataset=folder", "dataset.root=x", "dataset.classes=[]"], ["dataset.classes=[] is not", "1 or more entries"]),
     (["dataset=folder", "dataset.root=x", "dataset.classes=a"], ["dataset.classes=a is not", "a list of texts"]),
     (["dataset=folder", "dataset.root=x", "dataset.classes=[1]"], ["dataset.classes=[1] is not", "a list of texts"]),
-    (["data.batch_size=${count:${seed}}"], ["data.batch_size: ${count:${seed}} can't", "a list with one or more"]),
     (["--config-dir=/nowhere"], ["/nowhere", "no folder"]),
     (["strategy=dpp", "optimizer.lr=-1", "lr=3"], ["3 problems", "`ddp`", "a number > 0", "`optimizer.lr`"]),
 ]
