@@ -62,7 +62,7 @@ def _raw(config: DictConfig, key: str) -> str:
         node = section._get_node(leaf) if isinstance(section, DictConfig) else None
     except OmegaConfBaseException:
         return ""
-    return "" if node is None else str(node._value())  # type: ignore[union-attr]
+    return "" if node is None else str(node._value())
 
 
 OmegaConf.register_new_resolver("count", count, replace=True)
