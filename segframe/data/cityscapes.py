@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segframe.contracts import IGNORE_INDEX
 from segframe.data.download import Manual
 from segframe.data.labels import LabelMap
-from segframe.data.layout import Layout
+from segframe.data.layout import Layout, matching
 from segframe.data.pairs import FilePairs, Pair, Unpaired
 
 Annotation = Literal["fine", "coarse"]
@@ -59,7 +59,7 @@ class Cityscapes(FilePairs):
     Raises:
         FileNotFoundError: If a folder is missing or has none of the files.
         UnpairedError: If an image has no label map, or a label map no image.
-        ValueError: If fine labels are asked for where there are none.
+        ValueError: If fine labels are asked for where there are none, or a folder can't be listed.
     """
 
     classes = (
@@ -128,8 +128,8 @@ class Cityscapes(FilePairs):
 def _label_files(layout: Layout, root: Path, folder: str, prefix: str, labels: Labels) -> tuple[list[Path], str]:
     """Returns the label maps and their kind."""
     kind = "labelIds" if labels == "auto" else labels
-    if labels == "auto" and not any((root / folder).glob(f"*/*_{prefix}_{kind}.png")):
-        found = sorted((root / folder).glob(f"*/*_{prefix}_labelTrainIds.png"))
+    if labels == "auto" and not matching(root / folder, f"*/*_{prefix}_{kind}.png"):
+        found = matching(root / folder, f"*/*_{prefix}_labelTrainIds.png")
         if found:
             return found, "labelTrainIds"
     wanted = f"*_{prefix}_{kind}.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 _DEPTH = 3  # folders below a root's parent that are searched for the data set
@@ -26,19 +27,20 @@ class Layout:
         self.name, self.tree, self.markers, self.key = name, tree, tuple(markers), key
 
     def files(self, root: Path, folder: str, pattern: str, kind: str) -> list[Path]:
-        """Returns the sorted files of a folder below ``root``.
+        """Returns the sorted files of a folder below ``root``; hidden ones, such as macOS adds, are left out.
 
         Args:
             root: The root.
             folder: Below the root.
-            pattern: A glob below the folder; ``**`` reaches nested folders.
+            pattern: A glob below the folder, ``*.png`` or ``*/*.png``.
             kind: What is looked for, such as ``PNG file``.
 
         Raises:
             FileNotFoundError: If the folder is missing or has no such file.
+            ValueError: If a folder can't be listed.
         """
         path = self.folder(root, folder)
-        found = sorted(path.glob(pattern))
+        found = matching(path, pattern)
         if not found:
             raise FileNotFoundError(
                 f"{self.name}: the folder {path} holds no {kind} ({contents(path)}). {self.explain(root)}"
@@ -96,6 +98,36 @@ class Layout:
         return None
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Returns the sorted files in a folder, or in the folders in it, that match a glob and are not hidden.
+
+    Args:
+        folder: Where; nothing is found where there is none.
+        pattern: ``*.png``, or ``*/*.png`` for one folder further down.
+
+    Raises:
+        ValueError: If a folder can't be listed, whose files would be missing without a word.
+    """
+    if not folder.is_dir():
+        return []
+    *above, name = pattern.split("/")
+    places = [folder] if not above else [path for path in _listed(folder) if path.is_dir()]
+    return sorted(path for place in places for path in _listed(place) if fnmatchcase(path.name, name))
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise unlistable(folder, error) from error
+    return [folder / name for name in names if not name.startswith(".")]
+
+
+def unlistable(folder: str | Path, error: OSError) -> ValueError:
+    """Returns the error for a folder whose names can't be read: left out, its samples would silently be missing."""
+    return ValueError(f"{folder} can't be listed: {error.strerror}; allow it with: chmod u+rx FOLDER.")
+
+
 def _folders(place: Path) -> Iterator[Path]:
     """Yields a folder and those below it, not too deep and not too many."""
     for number, (folder, names, _) in enumerate(os.walk(place)):
@@ -135,7 +167,9 @@ def some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def nearest_existing(root: Path) -> str:
-    """Returns what there is in place of a folder that does not exist, and what it may be called."""
+    """Returns what there is in place of a folder that is not there, and what it may be called."""
+    if root.exists():
+        return f"{root} is a file, and a folder is expected."
     there = _existing(root)
     missing = root.absolute().relative_to(there).parts[0]
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from segframe.data.decode import IMAGE_SUFFIXES
-from segframe.data.layout import contents, nearest_existing, some
+from segframe.data.layout import contents, nearest_existing, some, unlistable
 
 _WILDCARD = re.compile(r"(\*+|\?|\[!?\]?[^\]]*\])")
 
@@ -149,9 +149,7 @@ def _below(start: Path, depth: int | None) -> Iterator[str]:
 
 def _refuse(error: OSError) -> None:
     """Ends the search: a folder that is passed over would be samples that are silently missing."""
-    raise ValueError(
-        f"{error.filename} can't be listed: {error.strerror}; allow it with: chmod u+rx FOLDER."
-    ) from error
+    raise unlistable(error.filename, error) from error
 
 
 def _is_loop(folder: str, name: str) -> bool:

@@ -60,6 +60,19 @@ def test_images_labels_and_names_belong_together(root):
     assert len(Cityscapes(str(root), "val")) == 2
 
 
+def test_what_lies_beside_the_files_is_left_out(root):
+    wanted = [Cityscapes(str(root), "train").files(index) for index in range(4)]
+    for path in [path for pair in wanted for path in pair]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")  # as macOS writes beside every file
+    for name in ("license.txt", ".DS_Store", "gtFine/.DS_Store", "gtFine/train/.DS_Store", "gtFine/train/README"):
+        (root / name).touch()
+    mask = wanted[0][1]
+    for ending in ("color.png", "instanceIds.png", "polygons.json"):
+        shutil.copy(mask, str(mask).replace("labelIds.png", ending))
+    dataset = Cityscapes(str(root), "train")
+    assert [dataset.files(index) for index in range(len(dataset))] == wanted
+
+
 def test_coarse_labels_have_more_images(root):
     assert [len(Cityscapes(str(root), split, "coarse")) for split in ("train", "val", "train_extra")] == [4, 2, 4]
     assert "gtCoarse/train_extra" in str(Cityscapes(str(root), "train_extra", "coarse").files(0)[1])

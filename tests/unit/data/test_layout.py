@@ -1,5 +1,6 @@
 """What is said where a data set is not where it was looked for."""
 
+import os
 import re
 
 import pytest
@@ -24,6 +25,29 @@ def test_files_are_found_sorted(tmp_path):
     for name in ("b.png", "a.png", "c.txt"):
         (tmp_path / "images" / name).touch()
     assert [path.name for path in files(tmp_path)] == ["a.png", "b.png"]
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    folders(tmp_path, "images", "masks")
+    for name in ("a.png", "._a.png", ".DS_Store"):  # macOS writes ._NAME beside every NAME
+        (tmp_path / "images" / name).touch()
+    assert [path.name for path in files(tmp_path)] == ["a.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list everything")
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path):
+    folders(tmp_path, "images/a", "images/b", "masks")
+    (tmp_path / "images/a/a.png").touch()
+    (tmp_path / "images/b").chmod(0)
+    with pytest.raises(ValueError, match=r"images/b can't be listed: Permission denied"):
+        LAYOUT.files(tmp_path, "images", "*/*.png", "PNG file")
+    (tmp_path / "images/b").chmod(0o755)
+
+
+def test_a_file_in_place_of_the_root(tmp_path):
+    (tmp_path / "cells").touch()
+    with pytest.raises(FileNotFoundError, match=r"cells is a file, and a folder is expected"):
+        files(tmp_path / "cells")
 
 
 @pytest.mark.parametrize(
