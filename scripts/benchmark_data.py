@@ -4,7 +4,8 @@ Usage: make bench-data, or python scripts/benchmark_data.py [--rounds N] [--imag
 
 Every pipeline reads the same 1024 x 2048 PNG files (their bytes are in the system's page cache) and makes
 768 x 768 samples: scaled by 0.5 to 2, cropped, mirrored, colours jittered, normalised, float32, in batches
-of 8. All is measured in one run, in turns; medians count. segframe's colour jitter and normalisation run on
+of 8. All is measured in one run, in turns; medians count. A process is set up as the pipeline's loader sets up its
+workers: segframe's keep freed memory, the others are as they come. segframe's colour jitter and normalisation run on
 the batch, on the CPU here. Writes a JSON file and prints the same as Markdown.
 """
 
@@ -13,13 +14,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from segframe import runfolder
+from segframe.allocator import keep_freed_memory
 from segframe.contracts import Batch, SegmentationDataset
 from segframe.data.augment import Augment
 from segframe.data.cache import cached
@@ -61,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="segframe-bench-") as folder:
         files = write(Path(folder), options.images)
         sources = make_sources(Path(folder))
-        single = measure_single(sources, options.rounds)
+        single = measure(sources, rate_alone, options.rounds, "one process")
         result = {
             "device": platform.processor() or platform.machine(),
             "cores": usable_cores(),
@@ -69,8 +73,8 @@ def main() -> None:
             "files": {"images": options.images, "rows": SIZE[0], "columns": SIZE[1], **files},
             "single_process": single,
             "ratios": ratios(single),
-            "two_workers": measure_workers(sources, max(3, options.rounds // 2)),
-            "sample_ms": breakdown(sources),
+            "two_workers": measure(sources, rate_with_workers, max(3, options.rounds // 2), "two workers"),
+            "sample_ms": _forked(breakdown, sources),
         }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -82,6 +86,10 @@ def set_up_process() -> None:
     """Keeps this process to one core, as a loader keeps each of its workers."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _set_up_other(worker: int) -> None:
+    set_up_process()
 
 
 def make_sources(root: Path) -> dict[str, Any]:
@@ -117,40 +125,56 @@ def batches(name: str, source: Any, num: int) -> Iterator[Any]:
         yield on_device(batch, epoch=number, dtype=torch.float32), batch.mask
 
 
-def measure_single(sources: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Times every pipeline in this process, round by round in turns."""
+def measure(sources: dict[str, Any], rate: Callable[[str, Any], float], rounds: int, title: str) -> dict[str, Any]:
+    """Times every pipeline, round by round in turns, each time in a process of its own."""
     rates: dict[str, list[float]] = {name: [] for name in sources}
-    for number in tqdm(range(rounds + 1), desc="single process", unit="round"):
+    for _ in tqdm(range(rounds), desc=title, unit="round"):
         for name, source in sources.items():
-            num = 8 if name in ("disk", "ram") else 2
+            rates[name].append(_forked(rate, name, source))
+    return {name: _summary(found) for name, found in rates.items()}
+
+
+def _forked(job: Callable[..., Any], *words: Any) -> Any:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_send, args=(theirs, job, *words))
+    process.start()
+    theirs.close()  # an end of the process is then an end of the pipe
+    result = ours.recv()
+    process.join()
+    return result
+
+
+def _send(connection: Connection, job: Callable[..., Any], *words: Any) -> None:
+    connection.send(job(*words))
+
+
+def rate_alone(name: str, source: Any) -> float:
+    """Returns the samples per second of one process, set up as a pipeline's loader sets its workers up."""
+    if name in OURS:
+        keep_freed_memory()
+    num, started = (10 if name in ("disk", "ram") else 2), 0.0
+    for number, (image, _) in enumerate(batches(name, source, num + 1)):
+        assert (image.shape, image.dtype) == ((BATCH, 3, CROP, CROP), torch.float32)
+        if number == 0:  # is warm-up
             started = time.perf_counter()
-            for image, _ in batches(name, source, num):
-                assert (image.shape, image.dtype) == ((BATCH, 3, CROP, CROP), torch.float32)
-            if number:  # the first round is warm-up
-                rates[name].append(num * BATCH / (time.perf_counter() - started))
-    return {name: _summary(found) for name, found in rates.items()}
+    return num * BATCH / (time.perf_counter() - started)
 
 
-def measure_workers(sources: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Times every pipeline through a DataLoader with two workers, in turns; starting them does not count."""
-    rates: dict[str, list[float]] = {name: [] for name in sources}
-    for _ in tqdm(range(rounds), desc="two workers", unit="round"):
-        for name, source in sources.items():
-            rates[name].append(_rate_with_workers(name, source, 24 if name in ("disk", "ram") else 8))
-    return {name: _summary(found) for name, found in rates.items()}
-
-
-def _rate_with_workers(name: str, source: Any, num: int, skipped: int = 4) -> float:
+def rate_with_workers(name: str, source: Any, skipped: int = 4) -> float:
+    """Returns the samples per second through a DataLoader with two workers; starting them does not count."""
+    num, is_ours = (24 if name in ("disk", "ram") else 8), name in OURS
     starts = range(0, (num + skipped) * BATCH, BATCH)
     order = [[i % len(source) for i in range(start, start + BATCH)] for start in starts]
-    is_ours = name in OURS
     keys: list[Any] = [[Key(0, index) for index in indices] for indices in order] if is_ours else order
+    if is_ours:
+        keep_freed_memory()  # as a run on a CPU does
     loader: DataLoader[Any] = DataLoader(
         TrainSamples(source, augment()) if is_ours else source,
         batch_sampler=keys,
         collate_fn=collate_train if is_ours else None,
         num_workers=2,
-        worker_init_fn=set_up_worker,
+        worker_init_fn=set_up_worker if is_ours else _set_up_other,
     )
     on_device, started = preprocess(), 0.0
     for number, batch in enumerate(loader):
@@ -163,6 +187,7 @@ def _rate_with_workers(name: str, source: Any, num: int, skipped: int = 4) -> fl
 
 def breakdown(sources: dict[str, Any], num: int = 6) -> dict[str, dict[str, float]]:
     """Returns the milliseconds of each part of a segframe sample, with and without the disk cache."""
+    keep_freed_memory()
     return {
         "disk": _parts(sources["disk"], "open the cache", num),
         "none": _parts(sources["none"], "decode image and mask", num),
@@ -171,7 +196,9 @@ def breakdown(sources: dict[str, Any], num: int = 6) -> dict[str, dict[str, floa
 
 def _parts(source: SegmentationDataset, first: str, num: int) -> dict[str, float]:
     cut, on_device, clock = augment(), preprocess(), _Clock()
-    for number in range(num):
+    for number in range(num + 1):
+        if number == 1:  # the batch before is warm-up
+            clock.seconds.clear()
         samples = []
         for index in range(number * BATCH, (number + 1) * BATCH):
             clock.start()

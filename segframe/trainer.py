@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
+from segframe.allocator import keep_freed_memory
 from segframe.callbacks.auto_batch import AutoBatch
 from segframe.callbacks.end_of_run import EndOfRun
 from segframe.checkpoint_io import AtomicCheckpointIO
@@ -93,6 +94,8 @@ class Trainer(pl.Trainer):
         if max_epochs == -1 and max_steps == -1:
             raise ValueError("trainer.max_epochs=-1 and trainer.max_steps=-1: nothing ends the run; set one of them.")
         _check_precision(precision, accelerator)
+        if _is_on_cpu(accelerator):
+            keep_freed_memory()
         self.num_micro_batches = accumulate_grad_batches
         self.step_limit = None if max_steps == -1 else max_steps
         _quieten()
@@ -146,9 +149,12 @@ def _profiler(name: str | None, folder: Path) -> Profiler | None:
     return None
 
 
+def _is_on_cpu(accelerator: str) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+
+
 def _check_precision(precision: str, accelerator: str) -> None:
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
-    if precision == "16-mixed" and on_cpu:
+    if precision == "16-mixed" and _is_on_cpu(accelerator):
         raise ValueError(
             "trainer.precision=16-mixed needs a GPU and this run is on the CPU; "
             "use bf16-mixed, which has the same memory use and needs no loss scaling, or 32-true."

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from segframe.allocator import keep_freed_memory
 from segframe.contracts import IGNORE_INDEX, Batch, SegmentationDataset
 from segframe.data.augment import Augment
 from segframe.data.mix import Mix, paste
@@ -177,7 +178,7 @@ def _collate(samples: list[Sample], remedy: str) -> Batch:
 
 
 def set_up_worker(worker: int) -> None:
-    """Keeps a worker to its own core, and alive while the run that was told to stop writes its checkpoint.
+    """Keeps a worker to its own core and memory, and alive while a run that was told to stop writes its checkpoint.
 
     Ctrl-C, a scheduler and ``kill -- -PGID`` signal every process of a run, workers included.
     """
@@ -186,3 +187,4 @@ def set_up_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_S))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()
