@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from segframe.contracts import IGNORE_INDEX
 from segframe.data.cause_rules import RULES, RULES_FOR_ANY_TABLE, Cause, Values, binary
@@ -49,6 +49,31 @@ def explain(values: Values) -> Cause:
 def silent_cause(values: Values) -> Cause | None:
     """Returns what is wrong with values that are all allowed: binary masks whose 255 would be ignored."""
     return binary(values) if values.num_classes > 1 and set(values.counts) == {0, IGNORE_INDEX} else None
+
+
+def is_train_ids(values: Collection[int], table: Mapping[int, int]) -> bool:
+    """Returns whether a file seems to hold Cityscapes' trainIds where a table expects its labelIds.
+
+    Both are allowed values: 0 to 18 are ids too, and 255 stands for licence plates, which the official files
+    leave out.
+
+    Args:
+        values: What the file holds.
+        table: Class id by source id.
+    """
+    from segframe.data.cityscapes import EVALUATED_IDS
+
+    is_cityscapes = all(table.get(source) == label for label, source in enumerate(EVALUATED_IDS))
+    found = set(values)
+    return is_cityscapes and IGNORE_INDEX in found and max(found - {IGNORE_INDEX}, default=99) < len(EVALUATED_IDS)
+
+
+TRAIN_IDS = Cause(
+    "These seem to be trainIds, written over the labelIds: every class would be another one. Unpack the original "
+    "label maps again, or call these files ..._labelTrainIds.png and set dataset.train.labels=labelTrainIds and "
+    "dataset.val.labels=labelTrainIds."
+)
+"""What is wrong, and the remedy, where ``is_train_ids``."""
 
 
 def spans(values: Sequence[int]) -> str:

@@ -41,7 +41,7 @@ def check(splits: Sequence[Split], use: Use) -> list[Finding]:
     found = pair_findings(splits)
     read = [split for split in splits if split.dataset is not None and split.pairs]
     if not any(finding.kind in ("labels", "form") for finding in found):
-        found += _class_findings(read)
+        found += class_findings(read)
     found += _copies(read)
     for split in read:
         sizes = sizes_of(split)
@@ -79,7 +79,12 @@ def size_findings(name: str, sizes: Mapping[Size, Sequence[str]], use: Use) -> I
     yield Finding("error", "batch", name, what, cause=f"Set {remedy}.")
 
 
-def _class_findings(splits: Sequence[Split]) -> Iterator[Finding]:
+def class_findings(splits: Sequence[Split]) -> Iterator[Finding]:
+    """Yields classes that can't be learnt or have no score, by the splits' counts.
+
+    Args:
+        splits: After their scan; nothing is said without ``train``.
+    """
     counts = {split.name: split.counts.sum(axis=0) for split in splits}
     by_name = {split.name: split for split in splits}
     if "train" not in counts:

@@ -12,7 +12,7 @@ import numpy as np
 
 from segframe.contracts import IGNORE_INDEX
 from segframe.data.cause_rules import Cause, Values
-from segframe.data.causes import explain, silent_cause, spans
+from segframe.data.causes import TRAIN_IDS, explain, is_train_ids, silent_cause, spans
 from segframe.data.facts import PairFacts, Split, Value
 from segframe.data.labels import LabelMap
 
@@ -218,12 +218,28 @@ def _silently_wrong(group: Sequence[Split]) -> Iterator[Finding]:
     dataset, table = group[0].dataset, group[0].label_map
     assert dataset is not None
     ids = _ids(group)
+    if table is not None and not table.is_identity:
+        yield from _train_ids(group, table)
+        return
     cause = silent_cause(Values(ids, len(dataset.classes), dataset.classes))
-    if cause is None or not (table is None or table.is_identity):
+    if cause is None:
         return
     files = [pair.file for split in group for pair in split.pairs if IGNORE_INDEX in pair.values]
     what = f"{len(files)} label maps hold {IGNORE_INDEX}, and none holds a class but 0: {_with_pixels(ids)}."
     yield Finding("error", "labels", ", ".join(s.name for s in group), what, files, ids, *cause)
+
+
+def _train_ids(group: Sequence[Split], table: LabelMap) -> Iterator[Finding]:
+    pairs = [(split, pair) for split in group for pair in split.pairs if is_train_ids(_ids_of(pair), table.ids)]
+    if pairs:
+        total = sum(len(split.pairs) for split in group)
+        names = ", ".join(dict.fromkeys(split.name for split, _ in pairs))
+        what = f"{len(pairs)} of {total} label maps hold {IGNORE_INDEX} and nothing above 18."
+        yield Finding("error", "labels", names, what, [pair.file for _, pair in pairs], cause=TRAIN_IDS.what)
+
+
+def _ids_of(pair: PairFacts) -> list[int]:
+    return [value for value in pair.values if isinstance(value, int)]
 
 
 def _ignored(split: Split) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from segframe.contracts import FileBacked, SegmentationDataset
 from segframe.data import statistics
-from segframe.data.check import Use, size_findings, sizes_of
+from segframe.data.check import Use, class_findings, size_findings, sizes_of
 from segframe.data.facts import Size, Split
 from segframe.data.findings import Finding, pair_findings
 from segframe.data.fingerprint import cache_root, fingerprint
@@ -22,7 +22,7 @@ from segframe.runfolder import write_json
 
 Mode = Literal["full", "sample", "none"]
 
-_VERSION = 1  # of what a check looks at; another number checks again what is remembered
+_VERSION = 2  # of what a check looks at; another number checks again what is remembered
 _SAMPLE = 8  # pairs per split that are looked at first
 _SHOWN = 5  # errors that are told; `data check` tells all
 _DELAY_S = 0.5  # a check that takes less shows no progress bar
@@ -78,8 +78,10 @@ def verify(splits: Sequence[Checked], mode: Mode, use: Use, num_workers: int, ad
     sizes.setdefault("val", sizes["train"])  # data.overfit evaluates on what it trains on
     found += [finding for name, of_split in sizes.items() for finding in size_findings(name, of_split or {}, use)]
     _refuse(found, "", advice)
+    # A class that can't be learnt spoils a score but not a run: data.overfit and fine-tuning may mean it.
+    found += [finding for finding in class_findings(scanned) if finding.severity == "error"]
     for finding in found:
-        if finding.severity == "warning":
+        if finding.severity != "note":
             print(f"warning: {brief(finding)}", file=sys.stderr)
     _tell(new, scanned)
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from segframe.data.cityscapes import Cityscapes, write_fake
+from segframe.data.facts import Split
+from segframe.data.findings import pair_findings
 from segframe.data.pairs import UnpairedError
+from segframe.data.scan import scan
 
 # (id, trainId, colour) of the official table, helpers/labels.py of cityscapesScripts; 255 is -1 in 8 bits.
 OFFICIAL = """
@@ -155,3 +158,19 @@ def test_a_missing_split_does_not_blame_the_root(root):
         Cityscapes(str(root), "train_extra", "coarse")
     assert "leftImg8bit_trainextra.zip, 44 GB" in str(error.value)
     assert "Set dataset.root" not in str(error.value)
+
+
+def test_train_ids_under_the_names_of_ids_are_an_error(root):
+    split = Split("train", Cityscapes(str(root), "train"))
+    scan(split, range(4), images=False, progress=False)
+    assert not [finding for finding in pair_findings([split]) if finding.severity == "error"]
+    spoilt = split.dataset.files(1)[1]
+    label = cv2.imread(str(spoilt), cv2.IMREAD_UNCHANGED)
+    label[:] = 18
+    label[:4], label[4:8] = 0, 255
+    cv2.imwrite(str(spoilt), label)
+    scan(split, range(4), images=False, progress=False)
+    (error,) = [finding for finding in pair_findings([split]) if finding.severity == "error"]
+    assert error.files == [str(spoilt)]
+    assert "1 of 4 label maps hold 255 and nothing above 18" in error.what
+    assert "labelTrainIds" in error.cause
