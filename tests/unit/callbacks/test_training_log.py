@@ -35,3 +35,4 @@ def test_measures_the_speed_and_counts_no_empty_batch(fit, rows):
 def test_without_a_step_there_is_no_speed():
     assert TrainingLog().seconds_per_step is None
     assert TrainingLog().images_per_s is None
+    assert TrainingLog().data_stall_percent is None
