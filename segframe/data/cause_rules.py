@@ -86,8 +86,10 @@ def map_line(targets: Mapping[int, int], names: Sequence[str] = ()) -> str:
 def _target(target: int, names: Sequence[str]) -> str:
     if target == IGNORE_INDEX:
         return "ignore"
-    name = names[target] if target < len(names) else str(target)
-    is_plain = re.fullmatch(r"[A-Za-z][\w -]*\w|[A-Za-z]|\d+", name) and name not in _YAML_WORDS
+    if target >= len(names):
+        return str(target)
+    name = names[target]
+    is_plain = re.fullmatch(r"[A-Za-z][\w -]*\w|[A-Za-z]", name) and name.lower() not in _YAML_WORDS
     return name if is_plain else json.dumps(name, ensure_ascii=False)
 
 
