@@ -88,7 +88,7 @@ def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> Dic
     found: list[str] = []
     values = _plain(config, "", found, recipe)
     found = without_echoes([*found, *schema.violations(values)], config)
-    problems += [text for text in found if text.split(".")[0] not in refused]
+    problems += [text for text in found if refused.keys().isdisjoint((text.split(".")[0], text.split()[0]))]
     if problems:
         raise ConfigError(joined(problems))
     return config

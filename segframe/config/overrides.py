@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +17,7 @@ from segframe.config.unknown import Groups, unknown_option
 
 _FLAGS = ("--help", "--version", "--cfg", "--config-dir")
 _FORM = "write KEY=VALUE, such as optimizer.lr=0.01, or GROUP=OPTION, such as model=segnet"
+_PLAIN = re.compile(r"""[^'"\[\]{}(),\\$]+""")
 _REPLACED = {
     "hydra.run.dir": "run.dir=PATH names the run folder",
     "hydra.sweep.dir": "run.dir=PATH names the run folder",
@@ -35,16 +38,12 @@ def parse(words: Sequence[str], offered: Groups) -> tuple[list[Override], dict[s
     kept: dict[str, Override] = {}
     problems: dict[str, str] = {}
     for word in words:
-        problem = _malformed(word, offered)
+        override, problem = None, _malformed(word, offered)
         if problem is None:
-            try:
-                override = _parser().parse_override(word)
-            except HydraException:
-                problem = _unreadable(word)
-            else:
-                problem = _misused(override, offered)
-        if problem is not None:
-            problems[name_of(word)] = problem
+            override = _read(word)
+            problem = _unreadable(word) if override is None else _misused(override, offered)
+        if problem is not None or override is None:
+            problems[name_of(word)] = str(problem)
             continue
         name = override.key_or_group
         earlier = kept.pop(name, None)
@@ -82,6 +81,22 @@ def _parser() -> OverridesParser:
     return OverridesParser.create()
 
 
+def _read(word: str) -> Override | None:
+    """Returns what a word sets, or None where it can't be read.
+
+    Hydra's grammar has no ``~`` before a path and no letters but ASCII's. Text without any of the signs that
+    mean something in it is taken as it stands, as it would be between quotes.
+    """
+    key, _, value = word.partition("=")
+    for text in (word, f"{key}='{value.strip()}'" if _PLAIN.fullmatch(value) else None):
+        with suppress(HydraException):
+            if text is not None:
+                override = _parser().parse_override(text)
+                override.input_line = word
+                return override
+    return None
+
+
 def _malformed(word: str, offered: Groups) -> str | None:
     name = name_of(word)
     if word.startswith("-"):
@@ -106,10 +121,15 @@ def _unreadable(word: str) -> str:
     key, _, value = word.partition("=")
     if not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
         return f"`{word}`: `{key}` is no key; keys are names joined by dots, such as optimizer.lr"
+    if value[:1] in ("[", "{"):
+        return (
+            f"`{word}`: the value can't be read; entries with signs stand in quotes, such as ['a=b', c], and keys of a "
+            "mapping without, with \\ before each comma in them; or write it in a YAML file (--config-dir DIR)"
+        )
     quote = '"' if "'" in value else "'"
     bare = value.strip("'\"").replace(quote, "\\" + quote)
-    shell = f'"{key}={quote}{bare}{quote}"' if quote == "'" else f"'{key}={quote}{bare}{quote}'"
-    return f"`{word}`: the value can't be read (quotes, brackets, commas, blanks?); as text it is {shell}"
+    shell = f'"{key}={quote}{bare}{quote}"' if "'" not in bare else shlex.quote(f"{key}={quote}{bare}{quote}")
+    return f"`{word}`: the value can't be read (quotes, brackets, commas?); as text it is {shell}"
 
 
 def _misused(override: Override, offered: Groups) -> str | None:

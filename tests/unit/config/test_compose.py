@@ -41,6 +41,8 @@ BAD = [
     (["--lr=1"], ["settings take no dashes: lr=VALUE"]),
     (["run.dir=/a(b"], ["can't be read", "run.dir='/a(b'"]),
     (["run.dir='a"], ["can't be read"]),
+    (["run.dir=it's [1]"], ["can't be read", """'run.dir="it'"'"'s [1]"'"""]),
+    (["dataset=folder", "dataset.root=x", "dataset.classes=[a=b]"], ["can't be read; entries with signs stand in"]),
     (["a b=1"], ["`a b` is no key"]),
     (["optimizer.lr=1,2"], ["one run takes one value", "optimizer.lr=[...]"]),
     (["hydra.run.dir=x"], ["run.dir=PATH"]),
@@ -79,6 +81,16 @@ def test_bad_words_are_explained(words, fragments):
     assert [fragment for fragment in fragments if fragment not in message] == [], message
     assert "Traceback" not in message
     assert "problems:" not in message or message.startswith(f"{len(words)} problems")
+
+
+def test_a_value_that_cannot_be_read_is_not_called_missing_too():
+    with pytest.raises(ConfigError, match=r"^`dataset\.root=/a\[1\]`: the value can't be read.*'/a\[1\]'\"$"):
+        compose(["dataset=camvid", "dataset.root=/a[1]"])
+
+
+@pytest.mark.parametrize("root", ["~/data", "/Größe/数据", "data/lr=0.1", "a;b&c!", "C#", "my data"])
+def test_text_without_signs_of_the_grammar_needs_no_quotes(root):
+    assert compose(["dataset=camvid", f"dataset.root={root}"]).dataset.train.root == root
 
 
 FILES = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml"))
