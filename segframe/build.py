@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from segframe.contracts import SegmentationDataset
-    from segframe.data.check import Use
     from segframe.data.device import Preprocess
     from segframe.data.module import DataModule
     from segframe.data.sampler import Sampling
@@ -72,24 +71,14 @@ def assemble(
     """
     import pytorch_lightning as pl
 
+    from segframe import spans
     from segframe.checkpoint import initialise_from
 
     config = copy.deepcopy(config)
     values = resolved(config)
-    _check_spans(values)
+    spans.check_batch(values)
     pl.seed_everything(values["seed"], verbose=False)
-    data: Any = _make(
-        config.data,
-        train=make_dataset(config, "train"),
-        val=make_dataset(config, "val"),
-        augment=_make(config.augment.sample),
-        mix=_make(config.mix) if config.mix else None,
-    )
-    check_classes(values["dataset"], (data.train, data.val))
-    if training and runfolder.is_main_process():
-        _check_data(values, data, words)
-    if training:
-        data.sampling = make_sampling(config, data.train, data.num_train, data.num_workers)
+    data = _make_data(config, values, training, words)
     _fill_class_weights(config, folder, data, may_reuse=checkpoint is not None or not training)
     task: Any = _make(
         config.task,
@@ -103,7 +92,7 @@ def assemble(
         seed=values["seed"],
     )
     if training:
-        _check_normalisation(task.net, values)
+        spans.check_normalisation(task.net, values)
     if training and values["init_from"] and checkpoint is None:
         initialise_from(task.net, values["init_from"])
     trainer: Any = _make(
@@ -115,6 +104,25 @@ def assemble(
     )
     _read_from_cache(data, values["dataset"], training)
     return Run(folder, values, task, data, trainer)
+
+
+def _make_data(config: DictConfig, values: dict[str, Any], training: bool, words: Sequence[str]) -> DataModule:
+    """Returns the data of a run, looked at where it will be trained on."""
+    from segframe import spans
+
+    data: DataModule = _make(
+        config.data,
+        train=make_dataset(config, "train"),
+        val=make_dataset(config, "val"),
+        augment=_make(config.augment.sample),
+        mix=_make(config.mix) if config.mix else None,
+    )
+    spans.check_classes(values["dataset"], (data.train, data.val))
+    if training and runfolder.is_main_process():
+        _check_data(values, data, words)
+    if training:
+        data.sampling = make_sampling(config, data.train, data.num_train, data.num_workers)
+    return data
 
 
 def make_dataset(config: DictConfig, split: str) -> SegmentationDataset:
@@ -208,64 +216,9 @@ def _loggers(config: DictConfig, folder: Path, checkpoint: str | None) -> list[A
     return loggers
 
 
-def _check_spans(values: dict[str, Any]) -> None:
-    """Checks what no single key decides."""
-    batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
-    ranks = _num_ranks(values)
-    if batch % (parts * ranks):
-        fitting = max(parts * ranks, batch // (parts * ranks) * parts * ranks)
-        raise ValueError(
-            f"data.batch_size={batch} is the batch of one optimizer step and must divide into {ranks} rank(s) x "
-            f"trainer.accumulate_grad_batches={parts} equal parts; the nearest that does is data.batch_size={fitting}."
-        )
-
-
-def _num_ranks(values: dict[str, Any]) -> int:
-    devices = values["trainer"]["devices"]
-    per_node = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
-    return int(values["trainer"]["num_nodes"]) * per_node
-
-
-def _check_normalisation(net: Any, values: dict[str, Any]) -> None:
-    """Checks that BatchNorm gets more than one value per channel wherever the net pools to 1 x 1."""
-    needed = getattr(net, "minimum_train_batch", 1)
-    batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
-    ranks = _num_ranks(values)
-    if batch // (ranks * parts) < needed:
-        raise ValueError(
-            f"{type(net).__name__} pools to 1 x 1 before a BatchNorm, which needs {needed} images at once, and a batch "
-            f"of data.batch_size={batch} over {ranks} rank(s) x trainer.accumulate_grad_batches={parts} leaves "
-            f"{batch // (ranks * parts)}; set data.batch_size={needed * ranks * parts} or more, or cut it less."
-        )
-
-
-def check_classes(dataset: dict[str, Any], splits: Sequence[SegmentationDataset]) -> None:
-    """Checks the facts that the configuration states of its data set.
-
-    Args:
-        dataset: The section of the configuration.
-        splits: The pairs.
-
-    Raises:
-        ValueError: If the number of classes or the ignored label is another.
-    """
-    from segframe.contracts import IGNORE_INDEX
-
-    for samples in splits:
-        if len(samples.classes) != dataset["num_classes"]:
-            raise ValueError(
-                f"dataset.num_classes={dataset['num_classes']} and {type(samples).__name__} has {len(samples.classes)} "
-                f"classes: {', '.join(samples.classes)}; set dataset.num_classes={len(samples.classes)}."
-            )
-    if dataset["ignore_index"] != IGNORE_INDEX:
-        raise ValueError(
-            f"dataset.ignore_index={dataset['ignore_index']}: data sets map what doesn't count to {IGNORE_INDEX}, "
-            f"whatever their files hold; set dataset.ignore_index={IGNORE_INDEX}."
-        )
-
-
 def _check_data(values: dict[str, Any], data: DataModule, words: Sequence[str]) -> None:
     """Looks at the data before a net is made for it."""
+    from segframe import spans
     from segframe.data.verified import Checked, verify
 
     splits = [Checked("train", data.train, values["dataset"]["train"], data.num_train)]
@@ -274,16 +227,7 @@ def _check_data(values: dict[str, Any], data: DataModule, words: Sequence[str]) 
     about_data = ("dataset", "experiment", "--config-dir")
     kept = [word for word in words if word.split("=")[0].lstrip("+").split(".")[0] in about_data]
     advice = f"See everything: {runfolder.command()} data check {shlex.join(kept)}".strip()
-    verify(splits, values["check"], data_use(values), values["data"]["num_workers"], advice)
-
-
-def data_use(values: dict[str, Any]) -> Use:
-    """Returns what a configuration does with images, as far as their sizes matter."""
-    from segframe.data.check import Use
-
-    crop = values["augment"]["sample"].get("crop_size")
-    batch, val_batch = values["data"]["batch_size"], values["data"]["val_batch_size"]
-    return Use(None if crop is None else (crop[0], crop[1]), batch, val_batch)
+    verify(splits, values["check"], spans.data_use(values), values["data"]["num_workers"], advice)
 
 
 def _fill_class_weights(config: DictConfig, folder: Path, data: DataModule, may_reuse: bool) -> None:

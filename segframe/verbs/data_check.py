@@ -38,8 +38,8 @@ def main(words: list[str]) -> int:
     name = Path(str(OmegaConf.create({"name": "${hydra_choice:dataset}"}).name)).name
     out = Path(own.get("out") or f"data-check-{name}")
 
-    from segframe.build import data_use
     from segframe.data.check import check, tally
+    from segframe.spans import data_use
     from segframe.verbs import data_report
 
     splits = [_scanned(config, split, workers) for split in _SPLITS]
@@ -83,8 +83,8 @@ def _scanned(config: DictConfig, name: str, workers: int) -> Split:
 
 def _stated_wrongly(dataset: dict[str, Any], splits: Sequence[Split]) -> list[Finding]:
     """Returns where the configuration states facts that the data set contradicts."""
-    from segframe.build import check_classes
     from segframe.data.findings import Finding
+    from segframe.spans import check_classes
 
     try:
         check_classes(dataset, [split.dataset for split in splits if split.dataset is not None])
