@@ -11,7 +11,7 @@ import numpy as np
 from segframe.contracts import IGNORE_INDEX
 from segframe.data.download import Download
 from segframe.data.labels import LabelMap
-from segframe.data.layout import Layout
+from segframe.data.layout import Layout, is_folder
 from segframe.data.pairs import FilePairs, pair_by_name
 
 _INSIDE = "ADEChallengeData2016"
@@ -89,7 +89,7 @@ class ADE20K(FilePairs):
 
     def __init__(self, root: str, split: Literal["train", "val"]) -> None:
         given = Path(root).expanduser()
-        folder = given / _INSIDE if (given / _INSIDE).is_dir() else given
+        folder = given / _INSIDE if is_folder(given / _INSIDE) else given
         images = _LAYOUT.files(folder, f"images/{_FOLDERS[split]}", "*.jpg", "JPEG file")
         masks = _LAYOUT.files(folder, f"annotations/{_FOLDERS[split]}", "*.png", "PNG file")
         pairs, unpaired = pair_by_name(images, masks, keep="stem")

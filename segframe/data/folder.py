@@ -14,7 +14,7 @@ from annotated_types import MinLen
 from segframe.data.colours import distinct_colours
 from segframe.data.label_words import IGNORE
 from segframe.data.label_words import label_map as read_label_map
-from segframe.data.layout import nearest_existing
+from segframe.data.layout import is_folder, nearest_existing
 from segframe.data.matching import Search, apart, likely_suffix
 from segframe.data.pairs import FilePairs, Pair, Unpaired
 from segframe.data.split_list import listed_pairs
@@ -79,7 +79,7 @@ class Folder(FilePairs):
         _check_classes(self.classes, given)
         self.palette = given or distinct_colours(len(self.classes))
         folder = Path(root).expanduser()
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise FileNotFoundError(f"dataset=folder: dataset.root={root}: {nearest_existing(folder)}")
         searches = Search(folder, images, image_suffix, "images"), Search(folder, masks, mask_suffix, "masks")
         found = searches[0].files(), searches[1].files()

@@ -52,9 +52,10 @@ class Layout:
 
         Raises:
             FileNotFoundError: If it is missing.
+            ValueError: If this user may not look there.
         """
         path = root / folder
-        if not path.is_dir():
+        if not is_folder(path):
             raise FileNotFoundError(f"{self.name}: the folder {path} does not exist. {self.explain(root)}")
         return path
 
@@ -121,6 +122,21 @@ def _listed(folder: Path) -> list[Path]:
     except OSError as error:
         raise unlistable(folder, error) from error
     return [folder / name for name in names if not name.startswith(".")]
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether there is such a folder.
+
+    Raises:
+        ValueError: If a folder above it lets this user not look.
+    """
+    try:
+        return path.is_dir()
+    except PermissionError as error:
+        above = next(
+            (folder for folder in reversed(path.absolute().parents) if not os.access(folder, os.X_OK)), path.parent
+        )
+        raise unlistable(above, error) from error
 
 
 def unlistable(folder: str | Path, error: OSError) -> ValueError:

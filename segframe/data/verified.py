@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,12 +80,26 @@ def verify(splits: Sequence[Checked], mode: Mode, use: Use, num_workers: int, ad
     sizes.setdefault("val", sizes["train"])  # data.overfit evaluates on what it trains on
     found += [finding for name, of_split in sizes.items() for finding in size_findings(name, of_split or {}, use)]
     _refuse(found, "", advice)
+    found += _shared(splits)
     # A class that can't be learnt spoils a score but not a run: data.overfit and fine-tuning may mean it.
     found += [finding for finding in class_findings(scanned) if finding.severity == "error"]
     for finding in found:
         if finding.severity != "note":
             print(f"warning: {brief(finding)}", file=sys.stderr)
     _tell(new, scanned)
+
+
+def _shared(splits: Sequence[Checked]) -> Iterator[Finding]:
+    """Yields the images that splits share by their paths; `data check` compares contents too."""
+    sets = [split.dataset for split in splits if isinstance(split.dataset, FileBacked)]
+    if len(sets) < 2:
+        return
+    real = cache(os.path.realpath)  # per folder: links to single files are left to the comparison of contents
+    images = [[files.files(i)[0] for i in range(len(files))] for files in sets]
+    paths = [{f"{real(path.parent)}/{path.name}" for path in of_split} for of_split in images]
+    if shared := sorted(paths[0] & paths[1]):
+        what = f"{len(shared)} images are in both, so the score on val is too good for them."
+        yield Finding("warning", "copies", "train, val", what, shared)
 
 
 def brief(finding: Finding) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from segframe.contracts import IGNORE_INDEX
 from segframe.data.download import Download, Manual
 from segframe.data.labels import LabelMap
-from segframe.data.layout import Layout
+from segframe.data.layout import Layout, is_folder
 from segframe.data.pairs import FilePairs, Pair, Unpaired
 
 Split = Literal["train", "val", "trainval", "train_aug"]
@@ -124,7 +124,7 @@ class VOC(FilePairs):
 def _found(root: Path) -> Path:
     """Returns the folder of the data set at or below the root; the root where there is none."""
     places = (root, *(root / inside for inside in _INSIDE))
-    return next((place for place in places if any((place / m).is_dir() for m in _LAYOUT.markers)), root)
+    return next((place for place in places if any(is_folder(place / m) for m in _LAYOUT.markers)), root)
 
 
 def _missing(names: Sequence[str], folder: Path, ending: str) -> tuple[str, ...]:

@@ -169,4 +169,7 @@ def _draw(samples: Sequence[Shown], dataset: SegmentationDataset, out: Path, tit
     from segframe.contracts import IGNORE_INDEX
     from segframe.figures.contact_sheet import contact_sheet
 
-    contact_sheet(samples, dataset.classes, dataset.palette, out, IGNORE_INDEX, title)
+    try:
+        contact_sheet(samples, dataset.classes, dataset.palette, out, IGNORE_INDEX, title)
+    except OSError as error:
+        raise ValueError(f"{out} can't be written: {error.strerror}; name another file with out=FILE.png") from error

@@ -1,4 +1,11 @@
-"""``segframe data check``: scans every pair of a data set and says what is wrong, why, and what mends it."""
+"""``segframe data check``: scans every pair of a data set and says what is wrong, why, and what mends it.
+
+segframe data check [WORDS] [out=DIR] [workers=N]
+
+WORDS are those of `segframe train`: dataset=NAME dataset.root=DIR says which data. out=DIR holds report.json and
+histogram.png; the default is data-check-NAME. workers=N are the processes that read; 0 reads in this one. The exit
+code is 1 if there are errors.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +105,10 @@ def _remember(dataset: dict[str, Any], splits: Sequence[Split], findings: Sequen
     from segframe.data.verified import Checked, remember
 
     wrong = ", ".join(finding.split for finding in findings if finding.severity == "error")
+    notes = set()
     for split in splits:
         if split.dataset is not None and split.name not in wrong:
             checked = Checked(split.name, split.dataset, dataset[split.name], len(split.dataset))
-            if note := remember(checked, split):
-                print(f"note: {note}", file=sys.stderr)
+            notes.add(remember(checked, split))
+    for note in filter(None, notes):
+        print(f"note: {note}", file=sys.stderr)

@@ -44,6 +44,15 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path):
     (tmp_path / "images/b").chmod(0o755)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may look everywhere")
+def test_a_root_that_cannot_be_reached_names_the_folder_that_is_closed(tmp_path):
+    folders(tmp_path, "closed/cells/images")
+    (tmp_path / "closed").chmod(0)
+    with pytest.raises(ValueError, match=r"/closed can't be listed: Permission denied"):
+        files(tmp_path / "closed/cells")
+    (tmp_path / "closed").chmod(0o755)
+
+
 def test_a_file_in_place_of_the_root(tmp_path):
     (tmp_path / "cells").touch()
     with pytest.raises(FileNotFoundError, match=r"cells is a file, and a folder is expected"):

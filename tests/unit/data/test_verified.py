@@ -130,6 +130,14 @@ def test_a_class_that_cannot_be_learnt_is_a_warning(root, capsys):
     assert said.endswith("checked 24 pairs: all fit; remembered until a file changes\n")
 
 
+def test_an_image_in_both_splits_is_a_warning_each_time(root, capsys):
+    for _ in range(2):
+        capsys.readouterr()
+        splits = [Checked(name, CamVid(str(root), "val"), {"split": name}, 4) for name in ("train", "val")]
+        verify(splits, "full", USE, 0, "See more.")
+        assert "warning: train, val: 4 images are in both, so the score on val" in capsys.readouterr().err
+
+
 def test_images_are_looked_at_by_their_ends(root):
     path = sorted((root / "train").iterdir())[1]
     path.write_bytes(path.read_bytes()[:-20])

@@ -139,3 +139,10 @@ def test_what_cannot_be_read_ends_with_1_and_one_message(browse, tmp_path):
         assert (code, out) == (1, "")
         assert said in errors
         assert "Traceback" not in errors
+
+
+def test_a_sheet_that_cannot_be_written_names_the_remedy(browse, tmp_path):
+    (tmp_path / "here/a.png").mkdir()
+    code, said, errors = browse(*SYNTHETIC, "num=1", "out=a.png")
+    assert (code, said) == (1, "")
+    assert errors == "segframe: a.png can't be written: Is a directory; name another file with out=FILE.png\n"
