@@ -65,7 +65,7 @@ def unreadable(path: Path, content: bytes) -> UnreadableError:
     elif begin.startswith(b"version https://git-lfs"):
         what = "is a git-lfs pointer, not an image; fetch the file itself with: git lfs pull"
     elif not content:
-        what = "is empty (0 bytes), so truncated or never written; copy or download it again"
+        what = "is empty, so truncated or never written; copy or download it again"
     elif content.startswith(TIFF):
         what = (
             "is a truncated TIFF file, or one of a kind that is not read (more than 4 channels, or over 16 bits); "

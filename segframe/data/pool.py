@@ -21,6 +21,7 @@ T = TypeVar("T")
 _PAIRS_PER_PROCESS = 16  # below, starting a process takes longer than what it saves
 _CHUNKS_PER_PROCESS = 16
 _LONGEST_CHUNK = 8
+_TERMINAL_S, _LOG_FILE_S = 0.1, 10.0  # seconds between redraws of the bar
 
 
 def usable_cores() -> int:
@@ -65,6 +66,7 @@ def each(
             unit=unit,
             disable=not progress,
             delay=delay_s,
+            mininterval=_TERMINAL_S if sys.stderr.isatty() else _LOG_FILE_S,
             smoothing=0.05,
             dynamic_ncols=True,
         ) as bar,

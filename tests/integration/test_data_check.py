@@ -71,7 +71,7 @@ def test_one_split_that_cannot_be_had_does_not_hide_the_other(words, tmp_path, s
     code, out, _ = segframe("data", "check", *words)
     assert code == 1
     assert "error in val: CamVid: the folder" in out
-    assert "is empty (0 bytes)" in out
+    assert "(0 bytes) is empty" in out
     assert out.splitlines()[-1] == "2 errors, 0 warnings"
 
 
