@@ -166,8 +166,12 @@ class Checkpoints(Checkpoint):
         self.stop_signal = number
 
 
-class Interrupted(Exception):  # noqa: N818
-    """The run was told to stop and has done so where it can go on."""
+class Interrupted(BaseException):
+    """The run was told to stop and has done so where it can go on.
+
+    Like KeyboardInterrupt it is no Exception: a signal comes anywhere, and code that takes every error of a
+    file or a library for its own must not take this one.
+    """
 
     def __init__(self, number: int, where: str = "with a checkpoint of the last step") -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}, {where}")

@@ -1,12 +1,16 @@
+import signal
+
 import cv2
 import numpy as np
 import pytest
 
+from segframe.callbacks.checkpoints import Interrupted
 from segframe.data.camvid import CamVid, write_fake
 from segframe.data.facts import Split
 from segframe.data.folder import Folder
 from segframe.data.scan import facts, scan, value_counts
 from segframe.data.statistics import class_counts
+from segframe.data.synthetic import Synthetic
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -71,3 +75,14 @@ def test_sixteen_bits_and_grey(tmp_path):
         "images/tiff.tif": (4000, True),
         "images/flat.png": (None, False),
     }
+
+
+class Stopped(Synthetic):
+    def __getitem__(self, index):
+        raise Interrupted(signal.SIGTERM)  # as the handler of a run does, wherever the signal comes
+
+
+def test_a_signal_is_no_fault_of_a_file():
+    split = Split("train", Stopped("train", 2, 48, 48))
+    with pytest.raises(Interrupted):
+        scan(split, range(2), images=True, progress=False)
