@@ -63,7 +63,7 @@ def pair_findings(splits: Sequence[Split]) -> list[Finding]:
     Args:
         splits: After their scan; what they have in common is told once.
     """
-    found: list[Finding] = []
+    found: list[Finding] = _missing_splits(splits)
     for split in splits:
         found += _of_split(split)
         found += _problems(split)
@@ -73,12 +73,26 @@ def pair_findings(splits: Sequence[Split]) -> list[Finding]:
     return found
 
 
-def _of_split(split: Split) -> Iterator[Finding]:
-    if split.error is not None:
+def _missing_splits(splits: Sequence[Split]) -> list[Finding]:
+    """Returns why splits could not be had; what is the same for several is told once."""
+    found: list[Finding] = []
+    for split in (split for split in splits if split.error is not None):
         text = str(split.error)
         if not isinstance(split.error, ValueError | OSError | TypeError):
             text = f"{type(split.error).__name__}: {text}"
-        yield Finding("error", "split", split.name, text)
+        head, _, rest = text.partition("\n")
+        alike = next((one for one in found if one.what.partition("\n")[2] == rest), None)
+        if alike is not None and alike.what == text:
+            alike.split = f"{alike.split}, {split.name}"
+        elif alike is not None and rest:
+            head = head.removesuffix(" Expected:")
+            found.append(Finding("error", "split", split.name, f"{head} What was expected stands above."))
+        else:
+            found.append(Finding("error", "split", split.name, text))
+    return found
+
+
+def _of_split(split: Split) -> Iterator[Finding]:
     for group in split.unpaired.unpaired if split.unpaired else ():
         yield Finding("error", "unpaired", split.name, str(group), list(group.files))
     if split.dataset is not None and len(split.dataset) == 0:

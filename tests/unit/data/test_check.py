@@ -128,3 +128,17 @@ def test_a_split_that_is_not_there_does_not_hide_the_other():
     )
     assert found[0] == ("error", "train", "no folder x")
     assert found[1][:2] == ("warning", "val")
+
+
+def test_what_two_splits_lack_alike_is_told_once():
+    both = [Split(name, error=ValueError("there is no root")) for name in ("train", "val")]
+    assert said(*both) == [("error", "train, val", "there is no root")]
+    trees = [
+        Split(name, error=ValueError(f"no folder {name}. Expected:\na tree\nof lines")) for name in ("train", "val")
+    ]
+    assert said(*trees) == [
+        ("error", "train", "no folder train. Expected:\na tree\nof lines"),
+        ("error", "val", "no folder val. What was expected stands above."),
+    ]
+    others = [Split(name, error=ValueError(f"no folder {name}")) for name in ("train", "val")]
+    assert [what for _, _, what in said(*others)] == ["no folder train", "no folder val"]
