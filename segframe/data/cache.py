@@ -27,6 +27,9 @@ from segframe.data.fingerprint import cache_root
 
 Mode = Literal["none", "ram", "disk"]
 
+_READ_WHOLE = 2**18  # bytes of a pair that are read faster than mapped; and a map takes a file descriptor
+_GRANULE = mmap.ALLOCATIONGRANULARITY  # where maps may begin: 64 KiB on some processors
+
 
 def cached(
     datasets: Sequence[tuple[SegmentationDataset, Mapping[str, Any]]],
@@ -72,8 +75,8 @@ def original(dataset: SegmentationDataset) -> SegmentationDataset:
 class CachedDataset:
     """A data set whose pairs are read from a cache; ``cached`` makes it.
 
-    Tensors lie over a private map of the file: only what is looked at is read, and what is written into
-    them stays in this process.
+    Tensors of large pairs lie over a private map of the file: only what is looked at is read. What is
+    written into tensors stays in this process.
 
     Attributes:
         dataset: What was cached.
@@ -137,13 +140,23 @@ class CachedDataset:
                 f"{self._path} was removed while the run read from it; start the run again: resume=RUN goes on."
             ) from None
         try:
-            # One small private map per pair: one over the whole file can exceed what a system lends a process.
-            pixels = mmap.mmap(
-                descriptor, 4 * height * width, access=mmap.ACCESS_COPY, offset=int(self._offsets[index])
-            )
+            pixels = _part(descriptor, int(self._offsets[index]), 4 * height * width)
         finally:
             os.close(descriptor)
-        return np.frombuffer(pixels, np.uint8), height, width
+        return pixels, height, width
+
+
+def _part(descriptor: int, start: int, length: int) -> NDArray[np.uint8]:
+    """Returns bytes of a file, which this process may change for itself."""
+    if length <= _READ_WHOLE:
+        content = bytearray(os.pread(descriptor, length, start))
+        if len(content) < length:
+            raise ValueError("the cache was cut short while the run read from it; start the run again.")
+        return np.frombuffer(content, np.uint8)
+    # One private map per pair: one over the whole file can exceed what a system lends a process.
+    skipped = start % _GRANULE
+    mapped = mmap.mmap(descriptor, skipped + length, access=mmap.ACCESS_COPY, offset=start - skipped)
+    return np.frombuffer(mapped, np.uint8, offset=skipped)
 
 
 class CachedFiles(CachedDataset):
@@ -169,6 +182,6 @@ def _leave(process: int, mark: int, removable: Entry | None) -> None:
     if os.getpid() != process:
         return  # a fork's copy of the data set ends, and the mark is its parent's
     if removable is None:
-        os.close(mark)
+        locks.give_up(mark)
     else:
         removable.remove_as_last(mark)

@@ -94,7 +94,7 @@ class Entry:
             if got and locks.is_last(mark):
                 discard(self.folder)
                 _remove_if_empty(self.family)
-            os.close(mark)
+            locks.give_up(mark)
 
 
 def build_missing(entries: Sequence[Entry], mode: str) -> None:

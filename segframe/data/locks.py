@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _POLL_S = 0.02
-_exclusive: set[int] = set()
+_held: set[int] = set()
 
 
 @contextmanager
@@ -52,10 +52,17 @@ def attempt(path: Path, timeout_s: float = 0.0) -> Iterator[bool]:
 
 
 def shared(path: Path) -> int:
-    """Marks a file as used until the number that this returns is closed, by this process and its forks."""
+    """Marks a file as used by this process, not by its forks, until the number that this returns is given up."""
     descriptor = _open(path)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
+    _held.add(descriptor)
     return descriptor
+
+
+def give_up(descriptor: int) -> None:
+    """Takes the mark off a file that ``shared`` has set."""
+    _held.discard(descriptor)
+    os.close(descriptor)
 
 
 def is_used(path: Path) -> bool:
@@ -89,21 +96,20 @@ def _open(path: Path) -> int:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     descriptor = _open(path)
-    _exclusive.add(descriptor)
+    _held.add(descriptor)
     try:
         yield descriptor
     finally:
-        _exclusive.discard(descriptor)
-        os.close(descriptor)
+        give_up(descriptor)
 
 
 def _close_in_fork() -> None:
-    for descriptor in _exclusive:
+    for descriptor in _held:
         os.close(descriptor)
-    _exclusive.clear()
+    _held.clear()
 
 
-# A forked process would keep the lock if its parent were killed.
+# A forked process would keep the lock for seconds if its parent were killed.
 os.register_at_fork(after_in_child=_close_in_fork)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -21,6 +22,7 @@ import pytest
 import torch
 
 from segframe.contracts import FileBacked
+from segframe.data import cache
 from segframe.data.cache import CachedDataset, CachedFiles, cached, original
 from segframe.data.cache_build import PIXELS, NoRoomError, offsets
 from segframe.data.camvid import CamVid, write_fake
@@ -265,6 +267,29 @@ def test_no_files_stay_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_small_pairs_that_are_held_need_no_file_each(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    made = one(Patterns(), tmp_path)
+    held = [made[index % 5] for index in range(50)]
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert all(torch.equal(held[index][0], Patterns()[index % 5][0]) for index in range(50))
+
+
+@pytest.mark.parametrize("granule", [mmap.ALLOCATIONGRANULARITY, 2**16])
+def test_pairs_are_mapped_where_maps_may_begin(tmp_path, monkeypatch, granule):
+    # Of 4 KiB, 16 KiB (Apple) or 64 KiB (some of ARM and POWER).
+    monkeypatch.setattr(cache, "_GRANULE", granule)
+    monkeypatch.setattr(cache, "_READ_WHOLE", 0)
+    assert_equal(one(Patterns(), tmp_path), Patterns())
+
+
+def test_a_file_that_was_cut_is_told(tmp_path):
+    made = one(Patterns(), tmp_path)
+    os.truncate(pixel_files(tmp_path)[0], 4096)
+    with pytest.raises(ValueError, match="was cut short"):
+        made[2]
+
+
 # Several processes.
 
 fork = multiprocessing.get_context("fork")
@@ -470,6 +495,29 @@ def test_what_a_killed_run_left_in_memory_is_used_again_or_removed(tmp_path, cap
     other = one(Patterns(), None, "ram", {"name": "other"}, shared_memory=tmp_path)
     assert pixel_files(tmp_path) != [left]
     other.close()
+
+
+def hold_with_a_worker(memory, ready):
+    made = one(Patterns(), None, "ram", shared_memory=memory)
+    worker = fork.Process(target=time.sleep, args=(20,))
+    worker.start()
+    ready.send((len(made), worker.pid))
+    time.sleep(20)
+
+
+def test_workers_of_a_killed_run_keep_no_memory(tmp_path):
+    ours, theirs = fork.Pipe()
+    process = in_process(hold_with_a_worker, tmp_path, theirs)
+    assert ours.poll(20)
+    _, worker = ours.recv()
+    try:
+        made = one(Patterns(), None, "ram", shared_memory=tmp_path)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        made.close()
+        assert pixel_files(tmp_path) == []
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_without_shared_memory_says_what_to_use(tmp_path):
