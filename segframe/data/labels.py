@@ -110,8 +110,8 @@ class LabelMap:
             if (labels[..., :1] == labels).all():
                 return np.ascontiguousarray(labels[..., 0])  # ids, written three times
             raise ValueError(
-                f"{path} has shape {labels.shape} and type {labels.dtype}: it is a colour rendering, and one id per "
-                "pixel is expected, not a colour rendering of it. Use the files that hold ids, or map colours to "
+                f"{path} has shape {labels.shape} and type {labels.dtype}: one id per pixel is expected, "
+                "not a colour rendering of it. Use the files that hold ids, or map colours to "
                 "classes in YAML: label_map: {'R,G,B': CLASS, ...}, a key of dataset=folder."
             )
         if self.colours is not None and labels.ndim == 2 and not self.ids:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segframe.config.options import ConfigError, did_you_mean
-from segframe.config.overrides import name_of, value_of
+from segframe.verbs.own_words import composed, taken
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,9 +45,7 @@ def main(words: list[str]) -> int:
         ConfigError: If the words are wrong.
     """
     asked = _read(words)
-    from segframe.config.compose import compose
-
-    config = compose([word for word in words if name_of(word) not in _KEYS])
+    config = composed(words, _KEYS)
     out = Path(asked.out or f"browse-{_choice('dataset')}-{asked.split}.png").expanduser()
     try:
         dataset = _dataset(config, asked.split)
@@ -61,7 +59,7 @@ def main(words: list[str]) -> int:
 
 
 def _read(words: Sequence[str]) -> _Asked:
-    given = {name_of(word): value_of(word) for word in words if name_of(word) in _KEYS}
+    given = taken(words, _KEYS)
     split = given.get("split", "train")
     if split not in _SPLITS:
         raise ConfigError(f"split={split} is not allowed{did_you_mean(split, _SPLITS)}; allowed: train or val")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segframe.config.options import ConfigError
-from segframe.config.overrides import name_of, value_of
+from segframe.verbs.own_words import composed, taken
 
 if TYPE_CHECKING:
     from segframe.data.facts import Split
@@ -36,11 +36,11 @@ def main(words: list[str]) -> int:
     Raises:
         ConfigError: If the words are wrong.
     """
-    own = {name_of(word): value_of(word) for word in words if name_of(word) in _OWN_KEYS}
+    own = taken(words, _OWN_KEYS)
     workers = _number_of_workers(own.get("workers"))
-    from segframe.config.compose import compose, resolved
+    from segframe.config.compose import resolved
 
-    config = compose([word for word in words if name_of(word) not in _OWN_KEYS])
+    config = composed(words, _OWN_KEYS)
     values = resolved(config)
     name = Path(str(OmegaConf.create({"name": "${hydra_choice:dataset}"}).name)).name
     out = Path(own.get("out") or f"data-check-{name}")

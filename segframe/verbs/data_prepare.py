@@ -163,6 +163,8 @@ def _prepare(source: Download, asked: _Asked, reason: str) -> int:
             unpack(archive, asked.root, source.holds)
     except Timeout:
         raise DownloadError(f"Another process prepares {asked.name} in {asked.root}; let it finish.") from None
+    except FileExistsError as error:
+        raise DownloadError(f"{asked.root} is a file; choose a folder with root=DIR.") from error
     except OSError as error:
         raise DownloadError(f"{asked.root} cannot be written: {error}. Choose another folder with root=DIR.") from error
     ready, reason = _look(asked)
