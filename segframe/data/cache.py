@@ -22,8 +22,9 @@ from torch import Tensor
 from segframe.contracts import FileBacked, SegmentationDataset
 from segframe.data import locks
 from segframe.data.cache_build import PIXELS, Shapes, offsets
-from segframe.data.cache_folder import SHARED_MEMORY, Entry, build_missing, memory_root, remove_leftovers
+from segframe.data.cache_folder import Entry, build_missing, memory_root, remove_leftovers
 from segframe.data.fingerprint import cache_root
+from segframe.data.room import SHARED_MEMORY
 
 Mode = Literal["none", "ram", "disk"]
 

@@ -23,8 +23,7 @@ from segframe.data import locks
 from segframe.data.cache_build import PIXELS, NoRoomError, Shapes, discard, gib, measure, offsets, sync, write_pixels
 from segframe.data.fingerprint import file_states, fingerprint, identity_key
 from segframe.data.layout import some
-
-SHARED_MEMORY = Path("/dev/shm")
+from segframe.data.room import free_bytes
 
 _FORMAT = 1
 _INDEX, _USERS, _BUILDING = "index.json", "users", "building-"
@@ -115,7 +114,9 @@ def build_missing(entries: Sequence[Entry], mode: str) -> None:
         root, total = missing[0].lock.parent, sum(int(offsets(shapes)[-1]) for shapes in sizes)
         _check_room(root, total, mode)
         count = sum(map(len, sizes))
-        print(f"caching {count} images: {gib(total)} in {root}, {gib(_free(root))} free", file=sys.stderr, flush=True)
+        print(
+            f"caching {count} images: {gib(total)} in {root}, {gib(free_bytes(root))} free", file=sys.stderr, flush=True
+        )
     for entry, shapes in zip(missing, sizes, strict=True):
         entry.build(shapes)
 
@@ -155,7 +156,7 @@ def remove_leftovers(root: Path, entries: Sequence[Entry]) -> None:
 
 
 def _check_room(root: Path, needed: int, mode: str) -> None:
-    free = _free(root)
+    free = free_bytes(root)
     if needed <= free:
         return
     if mode == "ram":
@@ -168,26 +169,6 @@ def _check_room(root: Path, needed: int, mode: str) -> None:
         f"dataset.cache=disk needs {gib(needed)} and {root} has {gib(free)} free; free some, set dataset.cache_dir "
         "to a folder on a larger disk, or use dataset.cache=ram or none."
     )
-
-
-def _free(root: Path) -> int:
-    """Returns the bytes that can be written below a folder; in memory no more than the system can spare."""
-    status = os.statvfs(root)
-    free = status.f_bavail * status.f_frsize
-    return min(free, _spare_memory()) if root.is_relative_to(SHARED_MEMORY) else free
-
-
-def _spare_memory() -> int:
-    """Returns the bytes of memory that are available, to the machine and to this container."""
-    spare = [2**63]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        spare += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
-        spare += [int(limit) - int(used)] if limit.strip() != "max" else []
-    except (OSError, ValueError, IndexError):
-        pass  # another system, or no limit
-    return max(0, min(spare))
 
 
 def _changed(folder: Path, dataset: SegmentationDataset) -> str:
