@@ -99,8 +99,8 @@ class RepeatFactor:
 
 def class_probabilities(pixels: Counts, temperature: float) -> NDArray[np.float64]:
     """Returns the softmax of (1 - share of all pixels) / temperature over the classes that occur, 0 for others."""
-    energy = (1 - pixels / pixels.sum()) / temperature
-    weights = np.where(pixels > 0, np.exp(energy - energy[pixels > 0].max()), 0)
+    energy = np.where(pixels > 0, (1 - pixels / pixels.sum()) / temperature, -np.inf)
+    weights = np.exp(energy - energy.max())
     return np.asarray(weights / weights.sum())
 
 

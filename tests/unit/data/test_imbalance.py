@@ -29,6 +29,7 @@ def test_class_probabilities_are_those_of_the_paper():
     np.testing.assert_allclose(found[:3], expected)
     assert found[3] == 0
     assert class_probabilities(pixels, 1e-4)[2] == pytest.approx(1)
+    assert class_probabilities(np.array([100, 0]), 1e-3).tolist() == [1, 0]
 
 
 def test_rare_classes_are_drawn_as_often_as_they_should():
