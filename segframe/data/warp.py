@@ -18,6 +18,7 @@ Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
 
 _BITS = 32  # behind the binary point of a coordinate; below it there is room for images of 2^30 pixels a side
+_MOST_AROUND = 16  # pixels of a window per pixel of the result, up to which an image is extended in memory
 _ROWS = 32  # rows of a map that are computed at once, so that they stay in the processor's cache
 
 
@@ -65,9 +66,7 @@ def _cut_upright(
     columns, column_span = _nearest(window.left, window.width, mask.shape[1], size[1])
     # OpenCV's nearest neighbours are off by one at some pixels of most sizes; integers are exact, and as fast.
     labels = _window_of(mask, window)[rows].take(columns, axis=1)
-    pixels = _extended(image, window)
-    if pixels.shape[:2] != size:
-        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    pixels = _resampled(image, window, size)
     if labels.shape == size:
         return np.ascontiguousarray(pixels), labels
     inside = np.s_[slice(*row_span), slice(*column_span)]
@@ -90,16 +89,28 @@ def _window_of(source: Pixels, window: Window) -> Pixels:
     ]
 
 
-def _extended(image: Pixels, window: Window) -> Pixels:
-    """Returns a window, its pixels beyond the image copied from the image's border."""
+def _resampled(image: Pixels, window: Window, size: Size) -> Pixels:
+    """Returns an upright window's colours; beyond the image those of its border."""
     part = _window_of(image, window)
     if part.size == 0:
-        return np.zeros((window.height, window.width, 3), np.uint8)
+        return np.zeros((*size, 3), np.uint8)
     above, before = max(0, -window.top), max(0, -window.left)
     below, behind = window.height - above - part.shape[0], window.width - before - part.shape[1]
-    if not any((above, below, before, behind)):
+    if any((above, below, before, behind)):
+        if window.height * window.width > _MOST_AROUND * size[0] * size[1]:
+            matrix = to_source(window, size)
+            matrix[:, 2] -= max(0, window.left) + 0.5, max(0, window.top) + 0.5
+            return _warped(part, matrix, size)
+        part = np.asarray(cv2.copyMakeBorder(part, above, below, before, behind, cv2.BORDER_REPLICATE), np.uint8)
+    if part.shape[:2] == size:
         return part
-    return np.asarray(cv2.copyMakeBorder(part, above, below, before, behind, cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _warped(part: Pixels, matrix: NDArray[np.float64], size: Size) -> Pixels:
+    """Returns colours by an affine map, in OpenCV's coordinates: 0 is the centre of the first pixel."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(part, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def to_source(window: Window, size: Size) -> NDArray[np.float64]:
@@ -129,14 +140,13 @@ def _cut_turned(
     indices = _pixel_map(matrix, size)
     border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (IGNORE_INDEX,)}
     labels = cv2.remap(part, indices, None, cv2.INTER_NEAREST, **border)  # type: ignore[call-overload]
-    matrix[:, 2] -= 0.5  # OpenCV counts from the centre of the first pixel
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    pixels = cv2.warpAffine(image[box], matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    matrix[:, 2] -= 0.5
+    pixels = _warped(image[box], matrix, size)
     if not is_inside:
         unsigned = indices.view(np.uint16)  # where a negative index is a large one
         inside = (unsigned[..., 0] < part.shape[1]) & (unsigned[..., 1] < part.shape[0])
-        pixels = cv2.copyTo(pixels, inside.view(np.uint8), _filled(size, fill))
-    return np.asarray(pixels), np.asarray(labels)
+        pixels = np.asarray(cv2.copyTo(pixels, inside.view(np.uint8), _filled(size, fill)), np.uint8)
+    return pixels, np.asarray(labels)
 
 
 def _filled(size: Size, colour: tuple[int, ...]) -> Pixels:

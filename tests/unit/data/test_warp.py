@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,8 @@ def check(window, size, shape):
         (-9, -4, 80, 70),
         (-3, 20, 20, 60),
         (-5, 50, 90, 8),
+        (-150, -290, 260, 480),
+        (-300, 40, 480, 300),
     ],
 )
 def test_every_pixel_is_where_the_definition_puts_it(window, angle, size):
@@ -149,6 +153,19 @@ def test_reads_only_what_it_shows():
         assert rows.max() < 190 + margin
         assert columns.min() >= 200 - margin
         assert columns.max() < 280 + margin
+
+
+def test_an_image_is_not_extended_to_a_window_many_times_its_size():
+    image, mask = np.full((10, 12, 3), 7, np.uint8), np.ones((10, 12), np.uint8)
+    tracemalloc.start()
+    try:
+        pixels, labels = cut(image, mask, Window(-7045, -7044, 14000, 14000), (140, 140), FILL)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+    assert labels.tolist()[70][70] == 1 == (labels == 1).sum()
+    assert pixels[70, 70].tolist() == [7, 7, 7]
 
 
 def test_the_map_is_one_affine_step():
