@@ -44,7 +44,7 @@ def test_colours():
 
 def test_files_of_another_form_are_named():
     colours = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    with pytest.raises(ValueError, match=r"folder/a\.png has shape \(2, 2, 3\).*it is a colour rendering"):
+    with pytest.raises(ValueError, match=r"folder/a\.png has shape \(2, 2, 3\).*not a colour rendering of it"):
         LabelMap(3)(colours, PATH)
     with pytest.raises(ValueError, match=r"folder/a\.png holds one id per pixel \(.*values 0, 1, 2, 255\)"):
         LabelMap(1, colours={(1, 2, 3): 0})(GREY, PATH)

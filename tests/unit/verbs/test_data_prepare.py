@@ -142,12 +142,12 @@ def test_a_missing_file_and_a_missing_page_are_named(prepare, url, tmp_path):
     assert (code, "the server says 404" in err) == (1, True)
 
 
-def test_a_root_that_cannot_be_written_is_named(prepare):
+def test_a_root_that_is_a_file_is_named(prepare):
     prepare.root.parent.mkdir()
     prepare.root.write_text("")
     code, _, err = prepare()
     assert code == 1
-    assert f"{prepare.root} cannot be written: " in err
+    assert f"{prepare.root} is a file; choose a folder with root=DIR" in err
 
 
 def test_two_at_once_do_not_meet(prepare):
