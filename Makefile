@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 .PHONY: help train test lint bench bench-data clean
 
 help:
-	@echo "make train   train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
-	@echo "make test    run the tests"
-	@echo "make lint    style, types, import layers"
-	@echo "make bench   timings against a bare loop and torchmetrics, into benchmarks/"
+	@echo "make train       train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
+	@echo "make test        run the tests"
+	@echo "make lint        style, types, import layers"
+	@echo "make bench       timings against a bare loop and torchmetrics, into benchmarks/"
 	@echo "make bench-data   samples per second against albumentations and torchvision, into benchmarks/"
 
 $(READY): pyproject.toml constraints.txt
