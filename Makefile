@@ -11,7 +11,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make lint        style, types, import layers"
 	@echo "make bench       timings against a bare loop and torchmetrics, into benchmarks/"
-	@echo "make bench-data   samples per second against albumentations and torchvision, into benchmarks/"
+	@echo "make bench-data  samples per second against albumentations and torchvision, into benchmarks/"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -295,8 +295,13 @@ def test_a_file_that_was_cut_is_told(tmp_path):
 fork = multiprocessing.get_context("fork")
 
 
+def on_one_thread(function, args):
+    torch.set_num_threads(1)  # a fork has none of the threads that the first process may have started
+    function(*args)
+
+
 def in_process(function, *args):
-    process = fork.Process(target=function, args=args)
+    process = fork.Process(target=on_one_thread, args=(function, args))
     process.start()
     return process
 
@@ -571,9 +576,9 @@ def own_kib(made, barrier, answers):
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell what processes share")
 def test_processes_share_one_copy(tmp_path):
     made, count = one(Big(4), tmp_path), 3
-    barrier, answers = fork.Barrier(count), fork.SimpleQueue()
+    barrier, answers = fork.Barrier(count), fork.Queue()
     processes = [in_process(own_kib, made, barrier, answers) for _ in range(count)]
-    found = [answers.get() for _ in processes]
+    found = [answers.get(timeout=60) for _ in processes]
     for process in processes:
         process.join(20)
     images_kib = 4 * 3 * BIG * BIG // 1024
