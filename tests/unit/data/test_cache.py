@@ -371,10 +371,10 @@ def limited(folder, answers):
 
 
 def test_a_limit_that_only_the_system_knows_is_a_clear_error(tmp_path):
-    answers = fork.SimpleQueue()
+    answers = fork.Queue()
     process = in_process(limited, tmp_path, answers)
     process.join(20)
-    assert "has no room for it (File too large)" in answers.get()
+    assert "has no room for it (File too large)" in answers.get(timeout=60)
     assert pixel_files(tmp_path) == []
     assert leftovers(tmp_path) == []
 
