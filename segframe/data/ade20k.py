@@ -98,7 +98,7 @@ class ADE20K(FilePairs):
 
 
 def write_fake(root: str | Path, num_train: int = 4, num_val: int = 2, size: tuple[int, int] = (36, 48)) -> None:
-    """Writes a tiny copy of the data set: its folders, file names and encodings with random contents.
+    """Writes a tiny copy of the data set: its folders, file names and encodings, random contents, every class.
 
     Args:
         root: Folder to write ``ADEChallengeData2016`` into; made if it is missing.
@@ -115,6 +115,7 @@ def write_fake(root: str | Path, num_train: int = 4, num_val: int = 2, size: tup
             shape = size if number % 2 else size[::-1]
             name = f"ADE_{split}_{number:08d}"
             cv2.imwrite(str(folders[0] / f"{name}.jpg"), rng.integers(0, 256, (*shape, 3), np.uint8))
-            blocks = rng.integers(0, len(ADE20K.classes) + 1, (6, 8), np.uint8)
+            ids = rng.permutation(np.arange(48 * (number - 1), 48 * number) % (len(ADE20K.classes) + 1))
+            blocks = ids.reshape(6, 8).astype(np.uint8)
             label = cv2.resize(blocks, shape[::-1], interpolation=cv2.INTER_NEAREST)
             cv2.imwrite(str(folders[1] / f"{name}.png"), label)

@@ -61,20 +61,21 @@ class Layout:
 
     def explain(self, root: Path) -> str:
         """Returns the expected tree, and what is there instead."""
-        hints = [f"Found in {root}: {contents(root)}." if root.is_dir() else nearest_existing(root)]
+        elsewhere = self._elsewhere(root)
+        hint = f"Found in {root}: {contents(root)}." if root.is_dir() else nearest_existing(root, elsewhere is None)
+        hints = [hint]
         start = _existing(root)
         if archives := [name for name in _names(start) if name.lower().endswith(_ARCHIVES)]:
             hints.append(f"{start} holds archives: {some(archives)}. Unpack there what is not unpacked yet.")
         if missing := [marker for marker in dict.fromkeys(self.markers) if not (root / marker).is_dir()]:
-            hints += self._found_instead(root, missing)
+            hints += self._found_instead(root, missing, elsewhere)
             folders = ", ".join(dict.fromkeys(self.markers))
             hints.append(f"Set {self.key}=... to the folder that holds {folders}.")
         expected = self.tree.format(root=root)
         return "\n".join([f"Expected:\n{expected}", *hints])
 
-    def _found_instead(self, root: Path, missing: Sequence[str]) -> list[str]:
+    def _found_instead(self, root: Path, missing: Sequence[str], elsewhere: Path | None) -> list[str]:
         """Returns where the data set, or pieces of it, lie."""
-        elsewhere = self._elsewhere(root)
         if elsewhere is not None:
             return [f"Did you mean {self.key}={elsewhere}?"]
         pieces = {}
@@ -182,8 +183,8 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def nearest_existing(root: Path) -> str:
-    """Returns what there is in place of a folder that is not there, and what it may be called."""
+def nearest_existing(root: Path, guess: bool = True) -> str:
+    """Returns what there is in place of a folder that is not there, and with ``guess`` what it may be called."""
     if root.exists():
         return f"{root} is a file, and a folder is expected."
     there = _existing(root)
@@ -192,5 +193,5 @@ def nearest_existing(root: Path) -> str:
         alike = difflib.get_close_matches(missing, [p.name for p in there.iterdir() if p.is_dir()], n=1)
     except OSError:
         alike = []
-    hint = f" Did you mean {there / alike[0]}?" if alike else ""
+    hint = f" Did you mean {there / alike[0]}?" if alike and guess else ""
     return f"{root} does not exist; {there} does, and holds: {contents(there)}.{hint}"

@@ -158,7 +158,7 @@ def _listed(file: Path, folder: Path) -> list[str]:
 
 
 def write_fake(root: str | Path, num_train: int = 4, num_val: int = 2, size: tuple[int, int] = (36, 48)) -> None:
-    """Writes a tiny copy of the data set: its folders, file names and encodings with random contents.
+    """Writes a tiny copy of the data set: its folders, file names and encodings, random contents, every class.
 
     Args:
         root: Folder to write ``VOCdevkit`` into; made if it is missing.
@@ -177,7 +177,8 @@ def write_fake(root: str | Path, num_train: int = 4, num_val: int = 2, size: tup
     for number, name in enumerate(names):
         shape = size if number % 2 else size[::-1]
         cv2.imwrite(str(folder / f"JPEGImages/{name}.jpg"), rng.integers(0, 256, (*shape, 3), np.uint8))
-        blocks = rng.integers(0, len(VOC.classes), (3, 4), np.uint8)
+        ids = rng.permutation(np.arange(12 * number, 12 * (number + 1)) % len(VOC.classes))
+        blocks = ids.reshape(3, 4).astype(np.uint8)
         label = cv2.resize(blocks, shape[::-1], interpolation=cv2.INTER_NEAREST)
         label[::8] = IGNORE_INDEX
         cv2.imwrite(str(folder / _AUGMENTED / f"{name}.png"), label)

@@ -85,7 +85,7 @@ def test_runs_to_its_end(segframe, small, rows, tmp_path, row):
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))
-def test_every_data_set_trains(segframe, small, rows, tmp_path, dataset):
+def test_every_data_set_trains_fits_and_is_drawn(segframe, small, rows, tmp_path, dataset):
     own = [word for word in small if not word.startswith("dataset.")]
     words = merged(own, f"dataset={dataset}", "dataset.crop_size=[48,48]", "data.batch_size=2", *FEW)
     section = yaml.safe_load((ROOT / f"conf/dataset/{dataset}.yaml").read_text())
@@ -97,6 +97,12 @@ def test_every_data_set_trains(segframe, small, rows, tmp_path, dataset):
     code, _, said = segframe("train", *words, f"run.dir={tmp_path / 'run'}")
     assert code == 0, said
     assert len(rows(tmp_path / "run")) == 2
+    about = [word for word in words if word.startswith("dataset")]
+    code, said, _ = segframe("data", "check", *about, f"out={tmp_path / 'check'}", "workers=0")
+    assert (code, said.strip().splitlines()[-1]) == (0, "all fits")
+    code, said, _ = segframe("data", "browse", *about, "num=2", f"out={tmp_path / 'sheet.png'}")
+    assert code == 0, said
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 
 def test_a_run_leaves_all_that_is_promised(segframe, small, rows, tmp_path):
