@@ -87,19 +87,6 @@ def remember(dataset: SegmentationDataset, identity: Mapping[str, Any], counts: 
             temporary.unlink()
 
 
-def class_statistics(dataset: SegmentationDataset, progress: bool = True) -> ClassStatistics:
-    """Counts the classes of every mask, ignored pixels left out.
-
-    Args:
-        dataset: The pairs.
-        progress: Whether to show a progress bar.
-
-    Raises:
-        ValueError: If a mask holds a label that is no class; names the file.
-    """
-    return ClassStatistics.of(count(dataset, progress=progress))
-
-
 def _memory(dataset: SegmentationDataset, identity: Mapping[str, Any]) -> Path | None:
     """Returns the file that keeps the counts; nothing tells when a data set without files has changed."""
     if not isinstance(dataset, FileBacked):

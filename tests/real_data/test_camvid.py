@@ -8,7 +8,7 @@ import torch
 
 from segframe.data.augment import Augment
 from segframe.data.camvid import CamVid
-from segframe.data.statistics import class_statistics
+from segframe.data.statistics import ClassStatistics, count
 
 ROOT = os.environ.get("SEGFRAME_CAMVID")
 
@@ -39,7 +39,7 @@ def test_roads_are_at_the_bottom_and_the_sky_is_bright():
 
 
 def test_every_class_occurs():
-    statistics = class_statistics(CamVid(ROOT, "val"), progress=False)
+    statistics = ClassStatistics.of(count(CamVid(ROOT, "val"), progress=False))
     assert min(statistics.pixels) > 0
     assert max(statistics.image_pixels) <= 101 * 360 * 480
     assert CamVid.classes[int(np.argmax(statistics.pixels))] in ("road", "building")

@@ -4,7 +4,7 @@ import torch
 
 from segframe.data.camvid import CamVid, write_fake
 from segframe.data.fingerprint import cache_root
-from segframe.data.statistics import ClassStatistics, class_counts, class_statistics
+from segframe.data.statistics import ClassStatistics, class_counts, count
 
 
 class Masks:
@@ -29,7 +29,7 @@ MASKS = Masks([[0, 0, 255, 1]], [[0, 0, 0, 0]], [[255, 255, 255, 255]])
 
 
 def test_counts_pixels_and_the_labelled_pixels_around_them():
-    statistics = class_statistics(MASKS, progress=False)
+    statistics = ClassStatistics.of(count(MASKS, progress=False))
     assert statistics.pixels == [6, 1, 0]
     assert statistics.image_pixels == [3 + 4, 3, 0]
 
@@ -38,7 +38,7 @@ def test_counts_per_mask():
     counts = class_counts(MASKS, {}, progress=False)
     assert counts.dtype == np.int64
     assert counts.tolist() == [[2, 1, 0], [4, 0, 0], [0, 0, 0]]
-    assert ClassStatistics.of(counts) == class_statistics(MASKS, progress=False)
+    assert ClassStatistics.of(counts) == ClassStatistics.of(count(MASKS, progress=False))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from segframe.contracts import IGNORE_INDEX
-from segframe.data.statistics import class_statistics
+from segframe.data.statistics import ClassStatistics, count
 from segframe.data.synthetic import Synthetic
 
 DIGEST = """
@@ -54,7 +54,7 @@ def test_shapes_types_and_labels():
 
 
 def test_every_class_holds_a_share_of_the_pixels():
-    statistics = class_statistics(Synthetic("train", num_images=64), progress=False)
+    statistics = ClassStatistics.of(count(Synthetic("train", num_images=64), progress=False))
     shares = np.array(statistics.pixels) / sum(statistics.pixels)
     assert shares.min() > 0.03
     assert shares.max() < 0.7
