@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from segframe.ranks import is_main_process as is_main_process
+
 _PACKAGES = (
     "segframe",
     "torch",
@@ -166,12 +168,6 @@ def peak_memory_gib() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kib / 2**20 if sys.platform != "darwin" else kib / 2**30
-
-
-def is_main_process() -> bool:
-    """Whether this process is the first of the run, also before Lightning knows its rank."""
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"))
-    return all(int(rank) == 0 for rank in ranks if rank is not None)
 
 
 def command() -> str:

@@ -1,0 +1,222 @@
+"""The ranks of a run on this machine: started, watched and ended together by a process that computes nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection, reduction
+from pathlib import Path
+from typing import Any
+
+PRELOADED = ("segframe.run", "segframe.report", "segframe.trainer", "segframe.data.module", "segframe.rendezvous")
+"""Imported once, by the server that the ranks are forked from."""
+
+GRACE_S = 3.0
+"""How long the other ranks have to end by themselves after one has failed, and again after SIGTERM."""
+
+INTERRUPTED_GRACE_S = 60.0
+"""The same after a run was told to stop: rank 0 may still write a checkpoint."""
+
+_FOREIGN = ("TORCHELASTIC_", "SLURM_", "PMI_", "OMPI_")  # a rank that we start belongs to no other launcher
+
+
+def start_ranks(
+    target: Callable[..., int | None],
+    arguments: Sequence[Any],
+    num_ranks: int,
+    log_dir: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Team:
+    """Starts processes that call ``target(*arguments)`` with torchrun's variables set; returns at once.
+
+    They are forked from a server that has imported torch and segframe but never touched a GPU, so imports
+    are paid once. Each has an equal share of the cores unless OMP_NUM_THREADS is set.
+
+    Args:
+        target: A function of a module; what it returns is the exit code, None for 0.
+        arguments: What it is called with; pickled.
+        num_ranks: How many processes.
+        log_dir: Where each rank's whole output goes, as ``rank-N.log``; None leaves it where this process's goes.
+        environment: Further variables of the ranks.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    shared = {key: text for key, text in os.environ.items() if not key.startswith(_FOREIGN)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
+    shared |= {"LOCAL_WORLD_SIZE": str(num_ranks), "GROUP_RANK": "0"}
+    shared.setdefault("OMP_NUM_THREADS", str(max(1, _num_cores() // num_ranks)))
+    shared |= environment or {}
+    processes = []
+    with _server_without_interrupts():
+        for rank in range(num_ranks):
+            variables = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            log = None if log_dir is None else str(log_dir / f"rank-{rank}.log")
+            process = context.Process(
+                target=_be_rank, args=(target, tuple(arguments), variables, _Output(), log), name=f"rank {rank}"
+            )
+            process.start()
+            processes.append(process)
+    return Team(processes)
+
+
+class Team:
+    """The ranks that one process has started.
+
+    Attributes:
+        processes: One per rank, in order.
+        first_failed: The rank that failed first, None while none has.
+    """
+
+    def __init__(self, processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
+        self.processes = list(processes)
+        self.first_failed: int | None = None
+        self._ended: list[int] = []
+
+    def wait(self, timeout_s: float | None = None) -> list[int]:
+        """Waits until all ranks have ended; returns their exit codes, -N after signal N.
+
+        When one fails, the others get some seconds to end, then SIGTERM, then SIGKILL.
+
+        Args:
+            timeout_s: After which all are killed; None waits for ever.
+
+        Raises:
+            TimeoutError: If they had to be killed for it; names those that still ran.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        escalation: list[tuple[float, int]] = []
+        while running := self._running():
+            if self.first_failed is not None and not escalation:
+                escalation = self._escalation()
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                self.kill()
+                raise TimeoutError(f"ranks {', '.join(map(str, running))} had not ended after {timeout_s:g} s")
+            if escalation and now >= escalation[0][0]:
+                self.signal(escalation.pop(0)[1])
+            until = [t for t in (deadline, escalation[0][0] if escalation else None) if t is not None]
+            connection.wait(
+                [self.processes[rank].sentinel for rank in running], max(0.0, min(until) - now) if until else None
+            )
+        return [process.exitcode or 0 for process in self.processes]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the rank that failed first, 128 + N after signal N; 0 where none did."""
+        code = 0 if self.first_failed is None else self.processes[self.first_failed].exitcode or 0
+        return 128 - code if code < 0 else code
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to every rank that still runs."""
+        for rank in self._running():
+            pid = self.processes[rank].pid
+            if pid is not None:
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """Ends every rank at once."""
+        self.signal(signal.SIGKILL)
+        for process in self.processes:
+            process.join()
+
+    def _running(self) -> list[int]:
+        """Returns the ranks that still run, and notes those that have ended since."""
+        for rank, process in enumerate(self.processes):
+            if rank not in self._ended and process.exitcode is not None:
+                self._ended.append(rank)
+                if process.exitcode != 0 and self.first_failed is None:
+                    self.first_failed = rank
+        return [rank for rank in range(len(self.processes)) if rank not in self._ended]
+
+    def _escalation(self) -> list[tuple[float, int]]:
+        """Returns when the others get which signal, after the first of them has failed."""
+        told_to_stop = self.exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+        first = time.monotonic() + (INTERRUPTED_GRACE_S if told_to_stop else GRACE_S)
+        return [(first, signal.SIGTERM), (first + GRACE_S, signal.SIGKILL), (float("inf"), 0)]
+
+
+class _Output:
+    """This process's standard output and error, for a rank: the server's may be others by now."""
+
+    def __init__(self, descriptors: tuple[Any, ...] = ()) -> None:
+        self._descriptors = descriptors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Output, (tuple(reduction.DupFd(number) for number in (1, 2)),)
+
+    def take(self, log: str | None) -> None:
+        """Makes it, or a log file, the output of this process."""
+        opened = [descriptor.detach() for descriptor in self._descriptors]
+        if log is not None:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            opened = [os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)] * 2
+        for number, descriptor in zip((1, 2), opened, strict=True):
+            os.dup2(descriptor, number)
+        for descriptor in set(opened):
+            os.close(descriptor)
+        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False, errors="backslashreplace") for n in (1, 2))  # noqa: SIM115
+
+
+def _be_rank(
+    target: Callable[..., int | None],
+    arguments: tuple[Any, ...],
+    variables: dict[str, str],
+    output: _Output,
+    log: str | None,
+) -> None:
+    """Runs in a rank: takes its environment and output, and ends with what ``target`` returns."""
+    os.environ.clear()
+    os.environ.update(variables)
+    output.take(log)
+    threading.Thread(target=_end_with_parent, daemon=True, name="end with the supervisor").start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(variables["OMP_NUM_THREADS"]))
+    try:
+        code = target(*arguments)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    sys.exit(code)
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def _server_without_interrupts() -> Iterator[None]:
+    """Starts the server deaf to Ctrl-C, which would break off its imports with a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    yield
+
+
+def _num_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

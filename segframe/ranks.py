@@ -1,0 +1,50 @@
+"""Which of a run's processes this one is; known from the environment, before torch is imported."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """The place of a process among those of a run.
+
+    Attributes:
+        rank: Its number among all, from 0.
+        world_size: How many there are.
+        local_rank: Its number on this machine; on GPUs the device that it takes.
+        local_world_size: How many run on this machine.
+        node_rank: The number of this machine.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    node_rank: int = 0
+
+
+def place() -> Place:
+    """Returns where this process stands by torchrun's variables; alone where there are none."""
+    if "RANK" not in os.environ:
+        return Place()
+    rank, world_size = _number("RANK"), _number("WORLD_SIZE", 1)
+    local_size = _number("LOCAL_WORLD_SIZE", world_size)
+    node = rank // max(local_size, 1)
+    return Place(
+        rank, world_size, _number("LOCAL_RANK", rank % max(local_size, 1)), local_size, _number("GROUP_RANK", node)
+    )
+
+
+def is_main_process() -> bool:
+    """Whether this process is the first of the run, also before Lightning knows its rank."""
+    return place().rank == 0
+
+
+def _number(name: str, otherwise: int | None = None) -> int:
+    """Returns a variable as a number."""
+    text = os.environ.get(name, "" if otherwise is None else str(otherwise))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name}={text!r} in the environment must be a whole number, as torchrun sets it.") from None
