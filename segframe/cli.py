@@ -86,21 +86,42 @@ def doctor(words: list[str]) -> int:
 
 def data(words: list[str]) -> int:
     """Looks after data sets: data check (labels), data browse (pictures), data prepare (download)."""
+    return _further("data", DATA_VERBS, words)
+
+
+def benchmark(words: list[str]) -> int:
+    """Measures on this machine: benchmark strategies (time, memory and traffic of each)."""
+    return _further("benchmark", BENCHMARK_VERBS, words)
+
+
+def _further(verb: str, further: Sequence[str], words: list[str]) -> int:
+    """Runs the verb that follows another one."""
     from importlib import import_module
 
-    if not words or words[0] not in DATA_VERBS:
-        guess = nearest(words[0], DATA_VERBS) if words else None
-        got = f"data {words[0]}: there is no such verb" if words else "data needs a further verb"
-        hint = f"; did you mean `data {guess}`?" if guess else ";"
-        raise ConfigError(f"{got}{hint} verbs: {', '.join(f'data {verb}' for verb in DATA_VERBS)}")
-    code: int = import_module(f"segframe.verbs.data_{words[0]}").main(words[1:])
+    if not words or words[0] not in further:
+        guess = nearest(words[0], further) if words else None
+        got = f"{verb} {words[0]}: there is no such verb" if words else f"{verb} needs a further verb"
+        hint = f"; did you mean `{verb} {guess}`?" if guess else ";"
+        raise ConfigError(f"{got}{hint} verbs: {', '.join(f'{verb} {name}' for name in further)}")
+    code: int = import_module(f"segframe.verbs.{verb}_{words[0]}").main(words[1:])
     return code
 
 
 DATA_VERBS = ("check", "browse", "prepare")
 """What may follow ``data``: each is a module of segframe/verbs."""
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate, "data": data, "doctor": doctor}
+BENCHMARK_VERBS = ("strategies",)
+"""What may follow ``benchmark``: the same."""
+
+_FURTHER = {"data": DATA_VERBS, "benchmark": BENCHMARK_VERBS}
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "data": data,
+    "benchmark": benchmark,
+    "doctor": doctor,
+}
 """What the first word may be; a verb takes the other words and returns an exit code."""
 
 
@@ -129,8 +150,8 @@ def _unknown_verb(verb: str, words: Sequence[str]) -> str:
 def _help(words: Sequence[str]) -> str:
     from segframe.config.usage import options_of, overview
 
-    if words[:1] == ["data"]:
-        return _data_help(words)
+    if words and words[0] in _FURTHER:
+        return _help_of_further(words)
     extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
     asked = [word for word in words if not word.startswith("-") and "=" not in word and word not in VERBS]
     if asked:
@@ -138,11 +159,12 @@ def _help(words: Sequence[str]) -> str:
     return overview({name: (verb.__doc__ or "").splitlines()[0] for name, verb in VERBS.items()}, extra)
 
 
-def _data_help(words: Sequence[str]) -> str:
+def _help_of_further(words: Sequence[str]) -> str:
     from importlib import import_module
 
-    verbs = [word for word in words if word in DATA_VERBS] or DATA_VERBS
-    return "\n\n".join((import_module(f"segframe.verbs.data_{verb}").__doc__ or "").strip() for verb in verbs)
+    further = _FURTHER[words[0]]
+    verbs = [word for word in words if word in further] or further
+    return "\n\n".join((import_module(f"segframe.verbs.{words[0]}_{v}").__doc__ or "").strip() for v in verbs)
 
 
 def _with_config_dirs(words: Sequence[str]) -> list[str]:
