@@ -25,6 +25,9 @@ GRACE_S = 3.0
 INTERRUPTED_GRACE_S = 60.0
 """The same after a run was told to stop: rank 0 may still write a checkpoint."""
 
+LISTENER_VARIABLE = "SEGFRAME_STORE_LISTENER"
+"""The descriptor of a socket that rank 0 listens on already, where segframe has started the ranks."""
+
 _FOREIGN = ("TORCHELASTIC_", "SLURM_", "PMI_", "OMPI_")  # a rank that we start belongs to no other launcher
 
 
@@ -49,20 +52,21 @@ def start_ranks(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     shared = {key: text for key, text in os.environ.items() if not key.startswith(_FOREIGN)}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
-    shared |= {"LOCAL_WORLD_SIZE": str(num_ranks), "GROUP_RANK": "0"}
+    shared |= {"WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(num_ranks), "GROUP_RANK": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1"}
     shared.setdefault("OMP_NUM_THREADS", str(max(1, _num_cores() // num_ranks)))
     shared |= environment or {}
     processes = []
-    with _server_without_interrupts():
+    # The socket is open before any rank looks for it, and no other run can take the port.
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, _server_without_interrupts():
+        shared["MASTER_PORT"] = str(listener.getsockname()[1])
         for rank in range(num_ranks):
             variables = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             log = None if log_dir is None else str(log_dir / f"rank-{rank}.log")
+            inherited = _Inherited((1, 2, listener.fileno()) if rank == 0 else (1, 2))
             process = context.Process(
-                target=_be_rank, args=(target, tuple(arguments), variables, _Output(), log), name=f"rank {rank}"
+                target=_be_rank, args=(target, tuple(arguments), variables, inherited, log), name=f"rank {rank}"
             )
             process.start()
             processes.append(process)
@@ -93,22 +97,31 @@ class Team:
         Raises:
             TimeoutError: If they had to be killed for it; names those that still ran.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        escalation: list[tuple[float, int]] = []
+        try:
+            self._wait(None if timeout_s is None else time.monotonic() + timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+        if running := self._running():
+            self.kill()
+            raise TimeoutError(f"ranks {', '.join(map(str, running))} had not ended after {timeout_s:g} s")
+        return [process.exitcode or 0 for process in self.processes]
+
+    def _wait(self, deadline: float | None) -> None:
+        """Waits for the ranks, or until the deadline; ends the others when one has failed."""
+        escalation: list[tuple[float, int]] | None = None
         while running := self._running():
-            if self.first_failed is not None and not escalation:
+            if self.first_failed is not None and escalation is None:
                 escalation = self._escalation()
             now = time.monotonic()
             if deadline is not None and now >= deadline:
-                self.kill()
-                raise TimeoutError(f"ranks {', '.join(map(str, running))} had not ended after {timeout_s:g} s")
+                return
             if escalation and now >= escalation[0][0]:
                 self.signal(escalation.pop(0)[1])
             until = [t for t in (deadline, escalation[0][0] if escalation else None) if t is not None]
             connection.wait(
                 [self.processes[rank].sentinel for rank in running], max(0.0, min(until) - now) if until else None
             )
-        return [process.exitcode or 0 for process in self.processes]
 
     @property
     def exit_code(self) -> int:
@@ -142,28 +155,32 @@ class Team:
         """Returns when the others get which signal, after the first of them has failed."""
         told_to_stop = self.exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
         first = time.monotonic() + (INTERRUPTED_GRACE_S if told_to_stop else GRACE_S)
-        return [(first, signal.SIGTERM), (first + GRACE_S, signal.SIGKILL), (float("inf"), 0)]
+        return [(first, signal.SIGTERM), (first + GRACE_S, signal.SIGKILL)]
 
 
-class _Output:
-    """This process's standard output and error, for a rank: the server's may be others by now."""
+class _Inherited:
+    """Open files of this process for a rank: standard output and error, which may be others than the server's."""
 
-    def __init__(self, descriptors: tuple[Any, ...] = ()) -> None:
-        self._descriptors = descriptors
+    def __init__(self, numbers: tuple[int, ...], copies: tuple[Any, ...] = ()) -> None:
+        self._numbers, self._copies = numbers, copies
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Output, (tuple(reduction.DupFd(number) for number in (1, 2)),)
+        return _Inherited, (self._numbers, tuple(reduction.DupFd(number) for number in self._numbers))
 
     def take(self, log: str | None) -> None:
-        """Makes it, or a log file, the output of this process."""
-        opened = [descriptor.detach() for descriptor in self._descriptors]
+        """Makes the first two, or a log file, the output of this process, and names the third to rank 0."""
+        out, error, *listener = (copy.detach() for copy in self._copies)
         if log is not None:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
-            opened = [os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)] * 2
-        for number, descriptor in zip((1, 2), opened, strict=True):
-            os.dup2(descriptor, number)
-        for descriptor in set(opened):
-            os.close(descriptor)
+            opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(opened, out)
+            os.dup2(opened, error)
+            os.close(opened)
+        for number, copy in ((1, out), (2, error)):
+            os.dup2(copy, number)
+            os.close(copy)
+        if listener:
+            os.environ[LISTENER_VARIABLE] = str(listener[0])
         sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False, errors="backslashreplace") for n in (1, 2))  # noqa: SIM115
 
 
@@ -171,13 +188,13 @@ def _be_rank(
     target: Callable[..., int | None],
     arguments: tuple[Any, ...],
     variables: dict[str, str],
-    output: _Output,
+    inherited: _Inherited,
     log: str | None,
 ) -> None:
     """Runs in a rank: takes its environment and output, and ends with what ``target`` returns."""
     os.environ.clear()
     os.environ.update(variables)
-    output.take(log)
+    inherited.take(log)
     threading.Thread(target=_end_with_parent, daemon=True, name="end with the supervisor").start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,306 @@
+"""How the ranks of a run find each other, agree on a few words, and make sure that all of them answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+
+from segframe.launch import LISTENER_VARIABLE
+from segframe.ranks import Place, place
+from segframe.roll_call import ADVICE, RanksMissingError, answer, not_answered, wait_until, why_not_ended
+
+__all__ = ["AnotherRankError", "RanksMissingError", "agree", "failed_rank", "first_to_fail", "hosts", "join", "leave"]
+__all__ += ["rank_0_first", "start_process_group"]
+
+T = TypeVar("T")
+
+_GIVEN_UP = "given up"
+_LINGER_S = 3.0  # how long rank 0, whose store the others read, waits for them at its end
+
+
+class AnotherRankError(RuntimeError):
+    """This rank ends because another one has failed, which tells why itself."""
+
+
+class _Joined:
+    """What this process knows of the others.
+
+    Attributes:
+        store: Words that all ranks share; rank 0 or torchrun's agent keeps them.
+        place: This rank's.
+        counts: How often each name has been used, which makes its key unique.
+    """
+
+    def __init__(self, store: Store, place: Place) -> None:
+        self.store, self.place = store, place
+        self.counts: dict[str, int] = {}
+
+    def key(self, name: str) -> str:
+        """Returns another key for every use of a name, equal on all ranks."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return f"{name}/{self.counts[name]}"
+
+
+_joined: _Joined | None = None
+
+
+def join(timeout_s: float = 120.0) -> Store:
+    """Waits until all ranks of the run are there; returns what they share. A second call returns the same.
+
+    Args:
+        timeout_s: How long to wait.
+
+    Raises:
+        RanksMissingError: If some don't answer; names them, and those that did.
+    """
+    global _joined
+    if _joined is not None:
+        return _joined.store
+    here = place()
+    if here.world_size == 1:
+        _joined = _Joined(HashStore(), here)
+        return _joined.store
+    deadline = time.monotonic() + timeout_s
+    store = _connected(here, timeout_s)
+    word = f"{socket.gethostname()} (process {os.getpid()})"
+    answer(store, "host", here.rank, here.world_size, deadline, timeout_s, word)
+    _joined = _Joined(store, here)
+    return store
+
+
+def agree(name: str, value: T, timeout_s: float | None = None) -> T:
+    """Returns the value of rank 0 on every rank.
+
+    Args:
+        name: What it is, the same on all ranks.
+        value: This rank's; only rank 0's counts. It must fit into JSON.
+        timeout_s: How long the others wait for rank 0; None waits until it has answered or ended.
+
+    Raises:
+        AnotherRankError: If rank 0 ended before it answered.
+        RanksMissingError: If it does not answer.
+    """
+    joined = _need()
+    if joined.place.world_size == 1:
+        return value
+    key = joined.key(name)
+    if joined.place.rank == 0:
+        joined.store.set(key, json.dumps(value))
+        return value
+    _wait_for(joined, key, timeout_s)
+    answer: T = json.loads(joined.store.get(key))
+    return answer
+
+
+@contextmanager
+def rank_0_first(name: str) -> Iterator[bool]:
+    """Lets rank 0 do a thing before the others do it, and tells whether this is rank 0.
+
+    What rank 0 leaves in a file, the others then read. They end if rank 0 fails at it.
+
+    Args:
+        name: What is done, the same on all ranks.
+
+    Raises:
+        AnotherRankError: On the others, if rank 0 failed.
+    """
+    joined = _need()
+    if joined.place.world_size == 1:
+        yield True
+        return
+    key = joined.key(name)
+    if joined.place.rank != 0:
+        _wait_for(joined, key, None)
+        if joined.store.get(key) == _GIVEN_UP.encode():
+            raise AnotherRankError(f"rank 0 has failed at this step: {name}")
+        yield False
+        return
+    try:
+        yield True
+    except BaseException:
+        joined.store.set(key, _GIVEN_UP)
+        raise
+    joined.store.set(key, "done")
+
+
+def start_process_group(backend: str, device: torch.device, start_timeout_s: float, timeout_s: float) -> None:
+    """Makes the process group and sees that all ranks take part in a sum; one that is there already is kept.
+
+    Args:
+        backend: ``gloo``, ``nccl`` or another of torch's.
+        device: This rank's.
+        start_timeout_s: How long to wait for the others here.
+        timeout_s: How long to wait for them in every later operation.
+
+    Raises:
+        RanksMissingError: If a rank does not answer; names it.
+    """
+    if dist.is_initialized():
+        return
+    store = join(start_timeout_s)
+    here = _need().place
+    deadline = time.monotonic() + start_timeout_s
+    answer(store, "entered", here.rank, here.world_size, deadline, start_timeout_s)
+    try:
+        _open_group(backend, store, here, device, start_timeout_s)
+        total = torch.ones(1, device=device)
+        work = dist.all_reduce(total, async_op=True)
+        answered = work is None or wait_until(work.is_completed, deadline)
+        if answered and work is not None:
+            work.wait()
+    except RuntimeError as error:
+        raise RanksMissingError(
+            why_not_ended(store, here.rank, here.world_size, start_timeout_s, str(error).splitlines()[0])
+        ) from error
+    if not answered:
+        raise RanksMissingError(
+            why_not_ended(store, here.rank, here.world_size, start_timeout_s, "a sum over all ranks did not end")
+        )
+    if int(total.item()) != here.world_size:
+        raise RanksMissingError(
+            f"a sum of 1 over {here.world_size} ranks gave {total.item():g}: two runs may share a port"
+        )
+    store.set(f"summed/{here.rank}", "")
+    _set_timeout(timedelta(seconds=timeout_s))
+
+
+def first_to_fail() -> bool:
+    """Whether this rank is the first that has failed, and so is to tell why; decided once for all."""
+    if _joined is None:
+        return True
+    rank = str(_joined.place.rank)
+    try:
+        return bool(_joined.store.compare_set("failed", "", rank) == rank.encode())
+    except RuntimeError:
+        return False  # rank 0 and its store are gone, so it failed before
+
+
+def failed_rank(timeout_s: float = 0.0) -> int | None:
+    """Returns the rank that has said that it failed first, None where none has.
+
+    Args:
+        timeout_s: How long to wait for one to say so.
+
+    Raises:
+        ConnectionError: If rank 0, which would know, is gone.
+    """
+    if _joined is None or _joined.place.world_size == 1:
+        return None
+    store = _joined.store
+    try:
+        said = wait_until(lambda: store.check(["failed"]), time.monotonic() + timeout_s)
+        return int(store.get("failed")) if said else None
+    except RuntimeError as error:
+        raise ConnectionError("the connection to rank 0 was lost") from error
+
+
+def hosts() -> list[str]:
+    """Returns the host names of the ranks, in the order of their numbers."""
+    if _joined is None or _joined.place.world_size == 1:
+        return [socket.gethostname()]
+    store = _joined.store
+    return [store.get(f"host/{rank}").decode().split(" ")[0] for rank in range(_joined.place.world_size)]
+
+
+def leave() -> None:
+    """Ends the process group; rank 0 stays until the others have read what it keeps for them."""
+    global _joined
+    joined, _joined = _joined, None
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    if joined is None or joined.place.world_size == 1:
+        return
+    try:
+        gone = joined.store.add("gone", 1)
+        if joined.place.rank == 0 and not _uses_agent_store() and gone < joined.place.world_size:
+            everyone = joined.place.world_size
+            wait_until(lambda: joined.store.add("gone", 0) >= everyone, time.monotonic() + _LINGER_S)
+    except RuntimeError:
+        return  # rank 0 has not waited longer
+
+
+def _need() -> _Joined:
+    join()
+    assert _joined is not None
+    return _joined
+
+
+def _connected(here: Place, timeout_s: float) -> Store:
+    """Returns the store that rank 0 or torchrun's agent keeps, with keys of this attempt's own."""
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise RanksMissingError(
+                f"WORLD_SIZE={here.world_size} is set and {name} is not: start the ranks by torchrun."
+            )
+    keeps = here.rank == 0 and not _uses_agent_store()
+    listener = int(os.environ[LISTENER_VARIABLE]) if keeps and LISTENER_VARIABLE in os.environ else None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store = TCPStore(
+            address,
+            port,
+            world_size=None,
+            is_master=keeps,
+            timeout=timedelta(seconds=timeout_s),
+            wait_for_workers=False,
+            master_listen_fd=listener,
+        )
+    except RuntimeError as error:
+        if keeps:
+            raise RanksMissingError(
+                f"rank 0 can't listen on MASTER_ADDR={address} MASTER_PORT={port} ({str(error).splitlines()[0]}); is "
+                "the address one of this machine, and the port free?"
+            ) from error
+        raise RanksMissingError(
+            f"rank 0 of {here.world_size} has not answered at {address}:{port} within {timeout_s:g} s, asked by rank "
+            f"{here.rank} on host {socket.gethostname()}. {ADVICE}"
+        ) from error
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"segframe/{attempt}", store)
+
+
+def _uses_agent_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _open_group(backend: str, store: Store, here: Place, device: torch.device, timeout_s: float) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend,
+        store=PrefixStore("group", store),
+        rank=here.rank,
+        world_size=here.world_size,
+        timeout=timedelta(seconds=timeout_s),
+        device_id=device if device.type == "cuda" else None,
+    )
+
+
+def _set_timeout(timeout: timedelta) -> None:
+    set_timeout = (
+        getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+    )  # the older name
+    set_timeout(timeout)
+
+
+def _wait_for(joined: _Joined, key: str, timeout_s: float | None) -> None:
+    """Waits until rank 0 has written a key."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        written = wait_until(lambda: joined.store.check([key]) or joined.store.check(["failed"]), deadline)
+        if not written:
+            raise RanksMissingError(not_answered(joined.store, [0], joined.place.world_size, timeout_s or 0.0))
+        if not joined.store.check([key]):
+            raise AnotherRankError(f"rank {joined.store.get('failed').decode()} has failed")
+    except dist.DistError as error:
+        raise AnotherRankError("the connection to rank 0 was lost") from error
