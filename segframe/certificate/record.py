@@ -1,0 +1,272 @@
+"""What one run leaves behind to be compared: whole tensors from rank 0, and from every rank what it took part in."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segframe.callbacks.ema import KEY as EMA
+from segframe.callbacks.ema import Ema
+from segframe.certificate.watch import RandomLayers, Ties
+from segframe.contracts import FILLER, IGNORE_INDEX, Batch
+from segframe.runfolder import write_json
+from segframe.sharding import local
+
+PROGRESS_FILE = "progress"
+"""A file to which rank 0 adds a byte for each step, and one for the evaluation."""
+
+_TENSORS, _FACTS = "tensors.safetensors", "facts.json"
+
+
+@dataclass
+class RankFacts:
+    """What one rank saw and did.
+
+    Attributes:
+        rank: Its number.
+        process: Its process id.
+        data_rank: Its number among those that share the data.
+        data_size: How many share the data.
+        samples: For each step the draws of its part of the batch.
+        ignored: For each step how many of its pixels were ignored.
+        evaluated: The validation images that it counted.
+        local_parameters: Elements of parameters that it held.
+        permitted_parameters: The most that it may hold by what its strategy promises to split.
+        random_layers: Layers that draw random numbers, and whether each did.
+    """
+
+    rank: int
+    process: int
+    data_rank: int
+    data_size: int
+    samples: list[list[int]] = field(default_factory=list)
+    ignored: list[int] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
+    local_parameters: int = 0
+    permitted_parameters: int = 0
+    random_layers: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass
+class Facts:
+    """What rank 0 knows of the whole run.
+
+    Attributes:
+        losses: The loss of every step.
+        metrics: What the evaluation at the end logged.
+        num_parameters: Elements of the whole model's parameters.
+        num_micro_batches: Into how many parts each rank's share of a batch was cut.
+        clip: ``[value, algorithm]`` of gradient clipping, None without.
+        gradient_norms: Of the recorded gradients, as clipping measures them.
+        moved: By how much parameters and buffers changed at most, from start to end.
+        num_val: Images of the validation set.
+        labelled_pixels: Labelled pixels of the validation set, counted from its masks.
+        ties: Pixels of rank 0's evaluation whose best two classes differences within the tolerance could swap.
+        switched_off: Layers whose randomness is not comparable and was switched off.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    num_parameters: int = 0
+    num_micro_batches: int = 1
+    clip: tuple[float, str] | None = None
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, float] = field(default_factory=dict)
+    num_val: int = 0
+    labelled_pixels: int = 0
+    ties: int = 0
+    switched_off: list[str] = field(default_factory=list)
+
+
+class Record:
+    """One finished run, read from its folder; tensors are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        self.facts = Facts(**facts)
+        files = sorted(folder.glob("rank-*.json"), key=lambda file: int(file.stem.removeprefix("rank-")))
+        self.ranks = [RankFacts(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
+
+    @staticmethod
+    def is_whole(folder: Path) -> bool:
+        """Whether a folder holds a finished record; facts are written last."""
+        return (folder / _FACTS).is_file()
+
+    def tensors(self, kind: str) -> dict[str, Tensor]:
+        """Returns the tensors of a kind by their names in the model.
+
+        Args:
+            kind: ``gradient 1`` (of step 1), ``parameter``, ``buffer``, ``average`` or ``confusion``.
+        """
+        from safetensors import safe_open
+
+        with safe_open(self.folder / _TENSORS, framework="pt") as file:
+            return {
+                key.partition("/")[2]: file.get_tensor(key)
+                for key in file.keys()
+                if key.partition("/")[0] == kind  # noqa: SIM118
+            }
+
+    def kinds(self) -> list[str]:
+        """Returns the kinds of tensors that there are."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / _TENSORS, framework="pt") as file:
+            return list(dict.fromkeys(key.partition("/")[0] for key in file.keys()))  # noqa: SIM118
+
+
+class Recorder(Callback):
+    """Records a run of some steps and its evaluation. Every rank has one; added behind the run's own callbacks.
+
+    Args:
+        folder: Where the record is written.
+        num_steps: After how many steps the run ends.
+        tolerance: Relative difference up to which two runs are equal; decides which pixels are ties.
+        facts: What is known before the run starts.
+    """
+
+    def __init__(self, folder: Path, num_steps: int, tolerance: float, facts: Facts) -> None:
+        self._folder, self._num_steps, self._tolerance = folder, num_steps, tolerance
+        self._facts = facts
+        self._tensors: dict[str, Tensor] = {}
+        self._start: dict[str, dict[str, Tensor]] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Starts to watch what draws and what is predicted."""
+        strategy: Any = trainer.strategy
+        self._own = RankFacts(trainer.global_rank, os.getpid(), strategy.data_rank, strategy.data_size)
+        self._random = RandomLayers(pl_module.net)
+        self._ties = pl_module.inference = Ties(pl_module.inference, self._tolerance)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps the values that training starts from."""
+        named = dict(pl_module.net.named_parameters())
+        self._own.local_parameters = sum(local(p).numel() for p in named.values())
+        strategy: Any = trainer.strategy
+        self._own.permitted_parameters = _permitted(named, strategy.parameter_share)
+        for kind, values in (("parameter", named), ("buffer", dict(pl_module.net.named_buffers()))):
+            self._start[kind] = {name: x.clone() for name, x in strategy.whole(_detached(values)).items()}
+        self._facts.num_parameters = sum(x.numel() for x in self._start["parameter"].values())
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """Notes which samples a step has, and how many of their pixels count for nothing."""
+        self._own.samples.append(batch.indices.tolist())
+        self._own.ignored.append(int((batch.mask == IGNORE_INDEX).sum()))
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
+        """Keeps the gradients of the first and the last step, before they are clipped."""
+        step = trainer.global_step + 1
+        if step not in (1, self._num_steps):
+            return
+        strategy: Any = trainer.strategy
+        own = {name: p.grad for name, p in pl_module.net.named_parameters() if p.grad is not None}
+        kind = f"gradient {step}"
+        self._take(kind, strategy.whole(own))
+        values = [x for key, x in self._tensors.items() if key.startswith(f"{kind}/")]
+        if values:
+            by_value = self._facts.clip is not None and self._facts.clip[1] == "value"
+            norms = torch.stack([x.double().abs().max() if by_value else x.double().norm() for x in values])
+            self._facts.gradient_norms[kind] = float(norms.max() if by_value else norms.norm())
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Keeps the loss of the global batch."""
+        self._facts.losses.append(float(pl_module.step_loss))
+        advance(self._folder)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Forgets an earlier evaluation."""
+        self._own.evaluated = []
+        self._ties.take()
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Notes which images this rank has evaluated."""
+        self._own.evaluated += [index for index in batch.indices.tolist() if index != FILLER]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps what the last evaluation has counted."""
+        matrix = pl_module.confusion.compute()
+        if trainer.is_global_zero:
+            self._take("confusion", {"matrix": matrix.cpu()})
+            self._facts.metrics = {name: float(x) for name, x in trainer.callback_metrics.items()}
+        self._facts.ties = self._ties.take()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps what training has made, and writes everything."""
+        strategy: Any = trainer.strategy
+        for kind, values in (
+            ("parameter", dict(pl_module.net.named_parameters())),
+            ("buffer", dict(pl_module.net.named_buffers())),
+        ):
+            found = strategy.whole(_detached(values))
+            self._take(kind, found)
+            start = self._start[kind]
+            changes = [float((x - start[name]).abs().max()) for name, x in found.items() if x.numel()]
+            self._facts.moved[kind] = max(changes, default=0.0)
+        for callback in getattr(trainer, "callbacks"):  # noqa: B009 - hidden from mypy by Lightning
+            if isinstance(callback, Ema):
+                content: dict[str, Any] = {}
+                callback.on_save_checkpoint(trainer, pl_module, content)
+                self._take("average", {name.removeprefix("net."): x for name, x in content[EMA].items()})
+        self._own.random_layers = self._random.end()
+        write_json(self._folder / f"rank-{self._own.rank}.json", asdict(self._own))
+        if trainer.is_global_zero:
+            self._write()
+        advance(self._folder)
+
+    def _take(self, kind: str, named: Mapping[str, Tensor]) -> None:
+        # Copied: what a strategy returns may be the run's own memory.
+        for name, tensor in named.items():
+            self._tensors[f"{kind}/{name}"] = tensor.detach().clone(memory_format=torch.contiguous_format)
+
+    def _write(self) -> None:
+        from safetensors.torch import save_file
+
+        save_file(self._tensors, self._folder / _TENSORS)
+        write_json(self._folder / _FACTS, asdict(self._facts))
+
+
+def advance(folder: Path) -> None:
+    """Notes that a run has done one more of its steps, on whichever rank."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        with (folder / PROGRESS_FILE).open("ab") as file:
+            file.write(b".")
+
+
+def switch_off_elementwise_dropout(net: nn.Module) -> list[str]:
+    """Makes element-wise dropout keep everything, and returns the names of those layers that did not.
+
+    Each rank draws its own part's elements; drawing the whole batch's would cost as much as one process.
+    """
+    found = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]
+    for _, module in found:
+        module.p = 0.0
+    return [name for name, _ in found]
+
+
+def _permitted(named: Mapping[str, Tensor], share: float) -> int:
+    """Returns how many elements a share is where tensors are split by whole rows, rounded up."""
+    total = 0
+    for parameter in named.values():
+        rows = parameter.shape[0] if parameter.ndim else 1
+        total += math.ceil(rows * share - 1e-9) * (parameter.numel() // max(1, rows))
+    return total
+
+
+def _detached(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in named.items()}

@@ -1,0 +1,78 @@
+"""What a comparison must see happen: random layers that draw, and pixels that rounding may turn over.
+
+Shape suffixes: B batch, C channels, K classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RandomLayers:
+    """Notes of every layer with a drop probability whether it changed what it was given.
+
+    Args:
+        net: The model, whose layers are watched until ``end``.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._drew: dict[str, bool] = {}
+        self._handles: list[Any] = []
+        for name, module in net.named_modules():
+            if _drop_probability(module) > 0:
+                self._drew[name] = False
+                self._handles.append(module.register_forward_hook(self._hook(name)))
+
+    def end(self) -> dict[str, bool]:
+        """Returns for each layer whether it drew, and watches no longer."""
+        for handle in self._handles:
+            handle.remove()
+        return self._drew
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if module.training and not self._drew[name]:
+                self._drew[name] = not torch.equal(inputs[0].detach(), output.detach())
+
+        return look
+
+
+def _drop_probability(module: nn.Module) -> float:
+    """Returns the p of torch's dropout layers or the drop_prob of timm's."""
+    if "Drop" not in type(module).__name__:
+        return 0.0
+    return float(getattr(module, "p", getattr(module, "drop_prob", 0.0)) or 0.0)
+
+
+class Ties:
+    """An inference that also counts the pixels whose best two classes a difference of scores could swap.
+
+    Two runs whose scores differ by up to e may predict different classes where the best two are less than
+    2 e apart, and nowhere else. The e here is ``tolerance`` times the largest score.
+
+    Args:
+        inference: Maps (net, image_BCHW) to scores (B, K, H, W).
+        tolerance: Relative difference up to which scores are equal.
+    """
+
+    def __init__(self, inference: Callable[..., Tensor], tolerance: float) -> None:
+        self._inference, self._tolerance = inference, tolerance
+        self._count = 0
+
+    def __call__(self, net: Any, image_BCHW: Tensor) -> Tensor:
+        """Returns the scores, unchanged."""
+        scores = self._inference(net, image_BCHW)
+        best = scores.detach().topk(min(2, scores.shape[1]), dim=1).values
+        if best.shape[1] == 2:
+            reach = 2 * self._tolerance * scores.detach().abs().max()
+            self._count += int((best[:, 0] - best[:, 1] <= reach).sum())
+        return scores
+
+    def take(self) -> int:
+        """Returns the count since the last call."""
+        count, self._count = self._count, 0
+        return count
