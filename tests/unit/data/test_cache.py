@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.random  # numpy does so at its first use, and the compiled import swallows one Ctrl-C in twelve
 import pytest
 import torch
 
