@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from segframe.attempt import agreed_attempt
 from segframe.launch import LISTENER_VARIABLE
 from segframe.ranks import Place, place
 from segframe.roll_call import ADVICE, RanksMissingError, answer, not_answered, wait_until, why_not_ended
@@ -265,7 +266,9 @@ def _connected(here: Place, timeout_s: float) -> Store:
             f"rank 0 of {here.world_size} has not answered at {address}:{port} within {timeout_s:g} s, asked by rank "
             f"{here.rank} on host {socket.gethostname()}. {ADVICE}"
         ) from error
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if not _uses_agent_store():
+        return PrefixStore("segframe", store)
+    attempt = agreed_attempt(store, here.rank, here.world_size, time.monotonic() + timeout_s, timeout_s)
     return PrefixStore(f"segframe/{attempt}", store)
 
 
