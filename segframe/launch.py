@@ -16,6 +16,9 @@ from multiprocessing import connection, reduction
 from pathlib import Path
 from typing import Any
 
+from segframe.planning import plan as plan
+from segframe.ranks import LISTENER_VARIABLE
+
 PRELOADED = ("segframe.run", "segframe.report", "segframe.trainer", "segframe.data.module", "segframe.rendezvous")
 """Imported once, by the server that the ranks are forked from."""
 
@@ -24,9 +27,6 @@ GRACE_S = 3.0
 
 INTERRUPTED_GRACE_S = 60.0
 """The same after a run was told to stop: rank 0 may still write a checkpoint."""
-
-LISTENER_VARIABLE = "SEGFRAME_STORE_LISTENER"
-"""The descriptor of a socket that rank 0 listens on already, where segframe has started the ranks."""
 
 _FOREIGN = ("TORCHELASTIC_", "SLURM_", "PMI_", "OMPI_")  # a rank that we start belongs to no other launcher
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+LISTENER_VARIABLE = "SEGFRAME_STORE_LISTENER"
+"""The descriptor of a socket that rank 0 listens on already, where segframe has started the ranks."""
+
+SUPERVISED_VARIABLE = "SEGFRAME_SUPERVISED"
+"""Set where segframe has started the ranks, and its first process watches them."""
+
 
 class Place(NamedTuple):
     """The place of a process among those of a run.

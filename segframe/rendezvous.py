@@ -16,12 +16,11 @@ import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from segframe.attempt import agreed_attempt
-from segframe.launch import LISTENER_VARIABLE
-from segframe.ranks import Place, place
+from segframe.ranks import LISTENER_VARIABLE, Place, place
 from segframe.roll_call import ADVICE, RanksMissingError, answer, not_answered, wait_until, why_not_ended
 
 __all__ = ["AnotherRankError", "RanksMissingError", "agree", "failed_rank", "first_to_fail", "hosts", "join", "leave"]
-__all__ += ["rank_0_first", "start_process_group"]
+__all__ += ["anywhere", "rank_0_first", "start_process_group"]
 
 T = TypeVar("T")
 
@@ -134,6 +133,23 @@ def rank_0_first(name: str) -> Iterator[bool]:
     joined.store.set(key, "done")
 
 
+def anywhere(name: str, value: bool) -> bool:
+    """Returns on every rank whether something holds on any of them.
+
+    Args:
+        name: What it is, the same on all ranks.
+        value: Whether it holds on this rank.
+    """
+    joined = _need()
+    here, key = joined.place, joined.key(name)
+    if here.world_size == 1:
+        return value
+    joined.store.set(f"{key}/{here.rank}", str(value))
+    everyone = [f"{key}/{rank}" for rank in range(here.world_size)]
+    wait_until(lambda: joined.store.check(everyone) or joined.store.check(["failed"]), None)
+    return any(joined.store.check([each]) and joined.store.get(each) == b"True" for each in everyone)
+
+
 def start_process_group(backend: str, device: torch.device, start_timeout_s: float, timeout_s: float) -> None:
     """Makes the process group and sees that all ranks take part in a sum; one that is there already is kept.
 
@@ -177,7 +193,7 @@ def start_process_group(backend: str, device: torch.device, start_timeout_s: flo
 
 def first_to_fail() -> bool:
     """Whether this rank is the first that has failed, and so is to tell why; decided once for all."""
-    if _joined is None:
+    if _joined is None or _joined.place.world_size == 1:
         return True
     rank = str(_joined.place.rank)
     try:
@@ -290,9 +306,7 @@ def _open_group(backend: str, store: Store, here: Place, device: torch.device, t
 
 
 def _set_timeout(timeout: timedelta) -> None:
-    set_timeout = (
-        getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
-    )  # the older name
+    set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout  # the older name
     set_timeout(timeout)
 
 

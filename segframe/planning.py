@@ -1,0 +1,144 @@
+"""How many processes a run takes, on this machine and in all; decided from the configuration, without torch."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Any
+
+from segframe.config.options import ConfigError
+from segframe.ranks import place
+
+
+def plan(values: dict[str, Any]) -> int:
+    """Returns how many processes to start here; 1 means that this process runs alone.
+
+    Where torchrun or srun has started this process already, it is 1, and the numbers have to fit.
+
+    Args:
+        values: The resolved configuration.
+
+    Raises:
+        ConfigError: If the devices asked for are not there, or the strategy or the launcher takes another number.
+    """
+    if "RANK" in os.environ:
+        _check_launcher(values)
+        return 1
+    if values["trainer"]["num_nodes"] > 1:
+        raise ConfigError(_on_several_nodes(values))
+    asked = _asked_for(values)
+    there = _num_gpus(values)
+    if there is not None and asked > there:
+        nearest = f"trainer.devices={there}" if there else "trainer=cpu"
+        count = f"{there} {'is' if there == 1 else 'are'} there"
+        raise ConfigError(
+            f"trainer.devices={_shown(values)} asks for {asked} GPUs and {count}; use "
+            f"{nearest}, or trainer=cpu strategy=ddp trainer.devices={asked} for {asked} processes on the CPU."
+        )
+    return asked
+
+
+def num_ranks(values: dict[str, Any]) -> int:
+    """Returns the number of processes of the run on all nodes.
+
+    Args:
+        values: The resolved configuration.
+    """
+    return place().world_size if "RANK" in os.environ else plan(values)
+
+
+def check_batch(values: dict[str, Any], ranks: int | None = None) -> None:
+    """Checks that the global batch divides into ranks and micro-batches.
+
+    Args:
+        values: The resolved configuration.
+        ranks: Processes of the run; None takes those that there are.
+
+    Raises:
+        ConfigError: If it does not; names the nearest that does.
+    """
+    batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
+    ranks = place().world_size if ranks is None else ranks
+    if batch % (parts * ranks):
+        fitting = max(parts * ranks, batch // (parts * ranks) * parts * ranks)
+        raise ConfigError(
+            f"data.batch_size={batch} is the batch of one optimizer step and must divide into {ranks} rank(s) x "
+            f"trainer.accumulate_grad_batches={parts} equal parts; the nearest that does is data.batch_size={fitting}."
+        )
+
+
+def _asked_for(values: dict[str, Any]) -> int:
+    """Returns the number of devices that the configuration asks for."""
+    devices, most = values["trainer"]["devices"], values["strategy"].get("ranks")
+    if devices == "auto":
+        there = max(1, _num_gpus(values) or 1)
+        return there if most is None else min(there, most)
+    asked = len(devices) if isinstance(devices, list) else int(devices)
+    if most is not None and asked > most:
+        name = values["strategy"].get("_target_", "").split(".")[-2:-1]
+        word, others = (f"strategy={name[0]}" if name else "this strategy"), f"{most} device{'s' if most > 1 else ''}"
+        raise ConfigError(
+            f"{word} runs on {'one device' if most == 1 else others} and trainer.devices={_shown(values)} asks for "
+            f"{asked}; use strategy=ddp or trainer.devices={most}."
+        )
+    return asked
+
+
+def _num_gpus(values: dict[str, Any]) -> int | None:
+    """Returns how many GPUs there are, None where the run takes none; initialises none."""
+    accelerator = values["trainer"]["accelerator"]
+    if accelerator not in ("auto", "gpu", "cuda"):
+        return None
+    import torch
+
+    found = torch.cuda.device_count()
+    if found or accelerator == "cuda":
+        return found
+    # Without CUDA a Mac's GPU is one, and elsewhere auto means the CPU.
+    if torch.backends.mps.is_available():
+        return 1
+    return 0 if accelerator == "gpu" and values["trainer"]["devices"] != "auto" else None
+
+
+def _check_launcher(values: dict[str, Any]) -> None:
+    """Checks that the configuration asks for no other number of processes than the launcher has started."""
+    here, devices, nodes = place(), values["trainer"]["devices"], values["trainer"]["num_nodes"]
+    asked = len(devices) if isinstance(devices, list) else devices
+    if asked not in ("auto", 1, here.local_world_size):
+        raise ConfigError(
+            f"trainer.devices={_shown(values)} asks for {asked} processes a node and the launcher has started "
+            f"{here.local_world_size}; leave trainer.devices out, or start it by --nproc-per-node={asked}."
+        )
+    started = here.world_size // max(1, here.local_world_size)
+    if nodes not in (1, started):
+        raise ConfigError(
+            f"trainer.num_nodes={nodes} and the launcher has started processes on {started}; leave trainer.num_nodes "
+            f"out, or start it by --nnodes={nodes}."
+        )
+    most = values["strategy"].get("ranks")
+    if most is not None and here.world_size != most:
+        raise ConfigError(
+            f"the strategy runs on {most} device{'s' if most > 1 else ''} and the launcher has started "
+            f"{here.world_size} processes; use strategy=ddp, or start {most}."
+        )
+
+
+def _on_several_nodes(values: dict[str, Any]) -> str:
+    devices = values["trainer"]["devices"]
+    per_node = len(devices) if isinstance(devices, list) else "gpu" if devices == "auto" else devices
+    nodes = values["trainer"]["num_nodes"]
+    kept = [word for word in sys.argv[1:] if not word.startswith(("trainer.num_nodes=", "trainer.devices="))]
+    is_script = sys.argv[0].endswith(".py") and not sys.argv[0].endswith("__main__.py")
+    script = [sys.argv[0]] if is_script else ["-m", "segframe"]
+    return (
+        f"trainer.num_nodes={nodes} needs the command on each of {nodes} machines, by torchrun; on every node: "
+        f"torchrun --nnodes={nodes} --nproc-per-node={per_node} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
+        f"--rdzv-id=RUN {shlex.join([*script, *kept])} (HOST: the name of one of them; RUN: any word, the same on all)"
+    )
+
+
+def _shown(values: dict[str, Any]) -> str:
+    """Returns trainer.devices as it is written on a command line."""
+    devices = values["trainer"]["devices"]
+    return f"[{','.join(map(str, devices))}]" if isinstance(devices, list) else str(devices)
