@@ -17,6 +17,9 @@ from torch.nn import functional as F
 IGNORE_INDEX = 255
 """The label of pixels that are neither trained on nor counted; every data set maps its own void to it."""
 
+FILLER = -1
+"""The position of an evaluation image that is not counted; it stands where a rank has none."""
+
 
 class Batch(NamedTuple):
     """Samples on their way from the loader to the device.

@@ -75,7 +75,8 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Returns the loader of this rank's parts of the training batches."""
         rank, world_size = self._rank_and_world_size()
-        sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed, self.sampling)
+        parts = int(getattr(self.trainer, "num_micro_batches", 1))
+        sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed, self.sampling, parts)
         loader = TrainLoader(
             TrainSamples(self.train, self.augment, self.mix, self.num_train),
             sampler=sampler,
@@ -89,7 +90,7 @@ class DataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of this rank's evaluation images."""
         rank, world_size = self._rank_and_world_size()
-        sampler = EvalBatchSampler(self.num_val, self.val_batch_size, rank, world_size)
+        sampler = EvalBatchSampler(self._num_evaluated(), self.val_batch_size, rank, world_size)
         loader = DataLoader(
             EvalSamples(self.val), batch_sampler=sampler, collate_fn=collate_eval, **self._loader_options()
         )
@@ -158,8 +159,15 @@ class DataModule(pl.LightningDataModule):
         return batch._replace(image=image, mask=mask)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
-        split = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
-        return (split["rank"], split["num_replicas"]) if split else (0, 1)
+        strategy: Any = None if self.trainer is None else self.trainer.strategy
+        return getattr(strategy, "data_rank", 0), getattr(strategy, "data_size", 1)
+
+    def _num_evaluated(self) -> int:
+        """Returns how many images trainer.limit_val_batches leaves, whatever the number of ranks."""
+        limit = getattr(self.trainer, "val_limit", 1.0)
+        batches = -(-self.num_val // self.val_batch_size)
+        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+        return min(self.num_val, batches * self.val_batch_size)
 
     def _loader_options(self) -> dict[str, Any]:
         pin = self.pin_memory

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from segframe.contracts import FILLER
 from segframe.data.augment import Wanted
 from segframe.data.randomness import Stream, generator
 
@@ -93,8 +94,9 @@ class Uniform:
 class TrainBatchSampler(Sampler[list[Key]]):
     """Cuts an epoch into global batches and yields one rank's part of each.
 
-    Rank r of W gets the r-th of W equal, contiguous parts of every global batch. Samples past the last
-    full batch are left out of the epoch.
+    Rank r of W gets the r-th of W equal, contiguous parts of every micro-batch of a global batch, so that
+    micro-batch p of all ranks holds what micro-batch p of one process holds, in the same order. Samples past
+    the last full batch are left out of the epoch.
 
     Args:
         num_samples: Samples in the data set, and in an epoch.
@@ -103,9 +105,11 @@ class TrainBatchSampler(Sampler[list[Key]]):
         world_size: Number of these processes.
         seed: Decides the draws together with the epoch.
         sampling: Which samples make an epoch; None takes each once.
+        num_parts: Micro-batches that a rank cuts its part into.
 
     Raises:
-        ValueError: If ranks cannot share the batch equally, or the data set is smaller than one batch.
+        ValueError: If ranks and their micro-batches cannot share the batch equally, or the data set is smaller
+            than one batch.
     """
 
     def __init__(
@@ -116,8 +120,11 @@ class TrainBatchSampler(Sampler[list[Key]]):
         world_size: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,
+        num_parts: int = 1,
     ) -> None:
-        _check_divisible(batch_size, world_size)
+        # One rank's micro-batches are contiguous whatever their number, which the task checks.
+        self.num_parts = num_parts if world_size > 1 else 1
+        _check_divisible(batch_size, world_size, self.num_parts)
         if num_samples < batch_size:
             raise ValueError(
                 f"the training set has {num_samples} samples and a batch takes data.batch_size={batch_size}: "
@@ -144,11 +151,17 @@ class TrainBatchSampler(Sampler[list[Key]]):
         epoch, first = self._epoch, self._batch
         self.set_position(epoch + 1)
         draws = self.sampling.draw(self.seed, epoch)
-        share = self.batch_size // self.world_size
+        mine = self._places()
         for batch in range(first, len(self)):
-            start = batch * self.batch_size + self.rank * share
-            rows = zip(*(part[start : start + share].tolist() for part in draws), strict=True)
+            places = batch * self.batch_size + mine
+            rows = zip(*(part[places].tolist() for part in draws), strict=True)
             yield [self._key(epoch, *row) for row in rows]
+
+    def _places(self) -> NDArray[np.int64]:
+        """Returns the places in a global batch that are this rank's."""
+        places = np.arange(self.batch_size).reshape(self.num_parts, self.world_size, -1)
+        mine: NDArray[np.int64] = places[:, self.rank].ravel()
+        return mine
 
     def _key(self, epoch: int, sample: int, repeat: int, label: int) -> Key:
         return Key(epoch, sample, repeat, None if label < 0 else Wanted(label, self.sampling.crop_share))
@@ -157,23 +170,18 @@ class TrainBatchSampler(Sampler[list[Key]]):
 class EvalBatchSampler(Sampler[list[int]]):
     """Gives rank r of W the samples r, r + W, r + 2W, ..., in batches; no sample is repeated or left out.
 
+    A rank for which there is none gets ``FILLER``, which is not counted.
+
     Args:
         num_samples: Samples in the data set.
         batch_size: Samples per batch and rank; the last batch may be smaller.
         rank: This process among those that share the data set.
         world_size: Number of these processes.
-
-    Raises:
-        ValueError: If a rank would get no sample, which ends or hangs an evaluation on several ranks.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        if num_samples < world_size:
-            raise ValueError(
-                f"the evaluation set has {num_samples} samples for {world_size} ranks, and each needs one; "
-                f"use at most {num_samples} ranks (trainer.devices), or a larger set."
-            )
-        self.indices = range(rank, num_samples, world_size)
+        # Lightning takes a rank without a batch out of the evaluation, and the others wait for it.
+        self.indices: Sequence[int] = range(rank, num_samples, world_size) or (FILLER,)
         self.batch_size = batch_size
 
     def __len__(self) -> int:
@@ -183,15 +191,16 @@ class EvalBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yields lists of indices."""
         for start in range(0, len(self.indices), self.batch_size):
-            yield list(self.indices[start : start + self.batch_size])
+            yield [*self.indices[start : start + self.batch_size]]
 
 
-def _check_divisible(batch_size: int, world_size: int) -> None:
-    if batch_size % world_size == 0:
+def _check_divisible(batch_size: int, world_size: int, num_parts: int) -> None:
+    shares = world_size * num_parts
+    if batch_size % shares == 0:
         return
-    below, above = batch_size // world_size * world_size, -(-batch_size // world_size) * world_size
+    below, above = batch_size // shares * shares, -(-batch_size // shares) * shares
     nearest = f"{below} or {above}" if below else f"{above}"
     raise ValueError(
         f"data.batch_size={batch_size} is the global batch and must be a multiple of the {world_size} ranks "
-        f"that share it; the nearest is {nearest}."
+        f"that share it{f' x their {num_parts} micro-batches' if num_parts > 1 else ''}; the nearest is {nearest}."
     )

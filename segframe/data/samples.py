@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from segframe.allocator import keep_freed_memory
-from segframe.contracts import IGNORE_INDEX, Batch, SegmentationDataset
+from segframe.contracts import FILLER, IGNORE_INDEX, Batch, SegmentationDataset
 from segframe.data.augment import Augment
 from segframe.data.mix import Mix, paste
 from segframe.data.randomness import Stream, generator
@@ -112,7 +112,10 @@ class EvalSamples(Dataset[Sample]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Returns a sample; labels beyond the classes raise a ValueError."""
+        """Returns a sample, for ``FILLER`` the first without labels; labels beyond the classes raise a ValueError."""
+        if index == FILLER:
+            image, mask = read(self.dataset, 0)
+            return Sample(image, torch.full_like(mask, IGNORE_INDEX), self.dataset.name(0), FILLER)
         image, mask = read(self.dataset, index)
         sample = Sample(image, mask, self.dataset.name(index), index)
         check_labels(mask, len(self.dataset.classes), sample.name)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from segframe.contracts import FILLER
 from segframe.data.sampler import Draws, EvalBatchSampler, Key, TrainBatchSampler, Uniform
 
 
@@ -64,9 +65,25 @@ def test_refuses_what_cannot_be_shared_or_filled():
         TrainBatchSampler(5, 8)
     with pytest.raises(ValueError, match=r"batch=6 is outside an epoch of 5"):
         TrainBatchSampler(20, 4).set_position(0, 6)
-    for rank in range(3):
-        with pytest.raises(ValueError, match=r"2 samples for 3 ranks"):
-            EvalBatchSampler(2, 1, rank, 3)
+    with pytest.raises(ValueError, match=r"batch_size=6.*2 ranks.*x their 2 micro-batches; the nearest is 4 or 8"):
+        TrainBatchSampler(100, 6, world_size=2, num_parts=2)
+
+
+@pytest.mark.parametrize(("world_size", "num_parts"), [(2, 2), (3, 2), (2, 3), (1, 4)])
+def test_micro_batches_of_all_ranks_are_those_of_one(world_size, num_parts):
+    whole = list(TrainBatchSampler(30, 12, seed=3))
+    ranks = [list(TrainBatchSampler(30, 12, r, world_size, 3, num_parts=num_parts)) for r in range(world_size)]
+    size = 12 // num_parts
+    share = size // world_size
+    for batch, expected in enumerate(whole):
+        for part in range(num_parts):
+            found = [key for rank in ranks for key in rank[batch][part * share : (part + 1) * share]]
+            assert found == expected[part * size : (part + 1) * size]
+
+
+def test_a_rank_without_an_image_gets_a_filler():
+    assert [list(EvalBatchSampler(2, 1, rank, 3)) for rank in range(3)] == [[[0]], [[1]], [[FILLER]]]
+    assert [len(EvalBatchSampler(2, 1, rank, 3)) for rank in range(3)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("num_samples", "world_size", "batch_size"), [(7, 2, 2), (7, 3, 1), (3, 3, 4), (8, 1, 3)])
