@@ -100,9 +100,10 @@ class Zoo(nn.Module):
         self._check_batch(len(image_BCHW))
         least = 128 if self.architecture == "pan" else 32
         below, right = (max(least, -(-size // 32) * 32) - size for size in (height, width))
-        if below or right:
-            image_BCHW = F.pad(image_BCHW, (0, right, 0, below), mode="replicate")
-        return SegmentationOutput(self.net(image_BCHW)[..., :height, :width])
+        if not (below or right):
+            return SegmentationOutput(self.net(image_BCHW))
+        padded = F.pad(image_BCHW, (0, right, 0, below), mode="replicate")
+        return SegmentationOutput(self.net(padded)[..., :height, :width])
 
     def _check_batch(self, batch: int) -> None:
         if not self.training or batch >= self.minimum_train_batch:
