@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segframe import runfolder
 from segframe.config.compose import resolved
+from segframe.ranks import place
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -76,6 +77,7 @@ def assemble(
 
     config = copy.deepcopy(config)
     values = resolved(config)
+    spans.check_ranks(values)
     spans.check_batch(values)
     pl.seed_everything(values["seed"], verbose=False)
     data = _make_data(config, values, training, words)
@@ -101,9 +103,20 @@ def assemble(
         strategy=_make(config.strategy),
         callbacks=_callbacks(config) if training else [],
         loggers=_loggers(config, folder, checkpoint) if training else [],
+        **_devices(values["trainer"]),
     )
     _read_from_cache(data, values["dataset"], training)
     return Run(folder, values, task, data, trainer)
+
+
+def _devices(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Returns what is to be said of devices where others than the configuration decide: torchrun or srun."""
+    here = place()
+    if here.world_size == 1:
+        return {}
+    devices = trainer["devices"]
+    nodes = -(-here.world_size // here.local_world_size)
+    return {"devices": devices if isinstance(devices, list) else here.local_world_size, "num_nodes": nodes}
 
 
 def _make_data(config: DictConfig, values: dict[str, Any], training: bool, words: Sequence[str]) -> DataModule:

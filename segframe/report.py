@@ -27,11 +27,12 @@ HIGH_STALL_PERCENT = 20
 PROFILE_LINES = 16
 
 
-def finish(run: Run, speed: dict[str, float | None]) -> None:
+def finish(run: Run, samples: list[Sample], speed: dict[str, float | None]) -> None:
     """Closes a trained run: results.json, pictures, panels, and what the user reads last.
 
     Args:
         run: A run whose training has ended with an evaluation.
+        samples: What ``collect_samples`` has predicted.
         speed: Seconds per step and of the whole run, images per second, peak memory.
     """
     results = runfolder.write_results(run.folder, run.values, "finished", **speed)
@@ -41,7 +42,7 @@ def finish(run: Run, speed: dict[str, float | None]) -> None:
         console.print("trainer.limit_val_batches=0: nothing was evaluated, so there is no table and no prediction")
     else:
         matrix = run.task.confusion.compute()
-        _show_predictions(run, matrix)
+        _show_predictions(run, samples, matrix)
         console.print(class_table(matrix, run.task.classes, run.task.absent))
     _show_profile(console, run.folder)
     _say_where(console, run, results)
@@ -72,7 +73,12 @@ def evaluated(run: Run, checkpoint: Path) -> None:
 
 
 def collect_samples(run: Run) -> list[Sample]:
-    """Returns predictions for the first validation images and for those of the lowest mIoU."""
+    """Returns predictions for the first validation images and for those of the lowest mIoU.
+
+    Every rank calls it: a net that is split over ranks predicts on all of them together.
+    """
+    if run.task.evaluated_step < 0:
+        return []
     worst = run.task.worst_images(NUM_WORST)
     first = [i for i in range(min(NUM_FIRST, len(run.data.val))) if i not in worst]
     return predicted_samples(run, first, worst)
@@ -107,9 +113,9 @@ def predicted_samples(run: Run, first: Sequence[int], worst: Sequence[int]) -> l
     return samples
 
 
-def _show_predictions(run: Run, matrix: torch.Tensor) -> None:
+def _show_predictions(run: Run, samples: list[Sample], matrix: torch.Tensor) -> None:
     """Draws the pictures of an evaluation, into the run folder and for loggers that take them."""
-    task, folder, samples = run.task, run.folder, collect_samples(run)
+    task, folder = run.task, run.folder
     figures.predictions(samples, task.classes, task.palette, folder / "predictions.png", IGNORE_INDEX)
     figures.confusion(matrix, task.classes, folder / "confusion.png")
     mean = summary(matrix, task.absent)["miou"]

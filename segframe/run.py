@@ -64,10 +64,11 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         if checkpoint and not run.task.has_trained and _was_finished(run, checkpoint, records):
             return 0
-        if run.trainer.is_global_zero:
-            from segframe import report
+        from segframe import report
 
-            report.finish(run, {**_speed(run), "wall_s": time.perf_counter() - started})
+        samples = report.collect_samples(run)
+        if run.trainer.is_global_zero:
+            report.finish(run, samples, {**_speed(run), "wall_s": time.perf_counter() - started})
     except BaseException as error:
         code = _ended_by(error, folder, values, run, is_main)
         if run is None or not run.task.has_trained:

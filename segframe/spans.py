@@ -7,24 +7,25 @@ from typing import Any
 
 from segframe.contracts import IGNORE_INDEX, SegmentationDataset
 from segframe.data.check import Use
+from segframe.planning import check_batch as check_batch
+from segframe.ranks import place
 
 
-def check_batch(values: dict[str, Any]) -> None:
-    """Checks that the global batch divides into ranks and micro-batches.
+def check_ranks(values: dict[str, Any]) -> None:
+    """Checks that as many processes run as the configuration asks for.
 
     Args:
         values: The resolved configuration.
 
     Raises:
-        ValueError: If it does not; names the nearest that does.
+        ValueError: If several are asked for and this one is alone; says who starts them.
     """
-    batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
-    ranks = _num_ranks(values)
-    if batch % (parts * ranks):
-        fitting = max(parts * ranks, batch // (parts * ranks) * parts * ranks)
+    asked = _num_ranks(values)
+    if asked > 1 and place().world_size == 1:
         raise ValueError(
-            f"data.batch_size={batch} is the batch of one optimizer step and must divide into {ranks} rank(s) x "
-            f"trainer.accumulate_grad_batches={parts} equal parts; the nearest that does is data.batch_size={fitting}."
+            f"trainer.devices={values['trainer']['devices']} x trainer.num_nodes={values['trainer']['num_nodes']} asks for "
+            f"{asked} processes and this one is alone: start them by `segframe train ...`, torchrun or srun, or set "
+            "trainer.devices=1."
         )
 
 
@@ -40,12 +41,13 @@ def check_normalisation(net: Any, values: dict[str, Any]) -> None:
     """
     needed = getattr(net, "minimum_train_batch", 1)
     batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
-    ranks = _num_ranks(values)
-    if batch // (ranks * parts) < needed:
+    # Where ranks share BatchNorm's statistics, it sees the images of all of them.
+    apart = 1 if values["strategy"].get("sync_batchnorm", True) else place().world_size
+    if batch // (apart * parts) < needed:
         raise ValueError(
             f"{type(net).__name__} pools to 1 x 1 before a BatchNorm, which needs {needed} images at once, and a batch "
-            f"of data.batch_size={batch} over {ranks} rank(s) x trainer.accumulate_grad_batches={parts} leaves "
-            f"{batch // (ranks * parts)}; set data.batch_size={needed * ranks * parts} or more, or cut it less."
+            f"of data.batch_size={batch} over {apart} rank(s) x trainer.accumulate_grad_batches={parts} leaves "
+            f"{batch // (apart * parts)}; set data.batch_size={needed * apart * parts} or more, or cut it less."
         )
 
 

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segframe import memory
-from segframe.contracts import IGNORE_INDEX, Batch, Loss, LossTerms, SegmentationOutput
+from segframe.contracts import FILLER, IGNORE_INDEX, Batch, Loss, LossTerms, SegmentationOutput
 from segframe.inference import Inference
 from segframe.metrics.confusion import ConfusionMatrix
 from segframe.metrics.scores import iou, summary
+from segframe.parallel.seam import Seam
 from segframe.ranges import NonNegative, NonNegativeInt
 
 Preprocess = Callable[..., Tensor]
@@ -48,7 +47,7 @@ class SegmentationTask(pl.LightningModule):
         preprocess: Turns a batch's uint8 images into the net's normalised input.
         classes: Class names in the order of their ids.
         palette: One (red, green, blue) per class.
-        seed: With the step and the rank, decides dropout.
+        seed: With the step, decides dropout.
         auxiliary_weight: Weight of every auxiliary head's loss against the main one.
         channels_last: Whether nets and images are kept in NHWC memory order.
         compile: Whether the net is compiled.
@@ -94,7 +93,7 @@ class SegmentationTask(pl.LightningModule):
         self._unchecked: tuple[Tensor, Batch, int] | None = None
 
     def configure_model(self) -> None:
-        """Applies what changes how the net runs but not what it computes; a second call does nothing."""
+        """Applies what changes how and where the net runs but not what it computes; a second call does nothing."""
         if self._configured:
             return
         self._configured = True
@@ -102,6 +101,7 @@ class SegmentationTask(pl.LightningModule):
             memory.checkpoint_activations(self.net)
         if self._channels_last:
             self.net.to(memory_format=torch.channels_last)
+        self._strategy.parallelize(self.net)
         if self._compile_net:
             self.net.compile()
 
@@ -170,7 +170,7 @@ class SegmentationTask(pl.LightningModule):
             seen = statistics if seen is None else seen + statistics
             surrogate = (terms.statistics * slope).sum() * self._num_ranks
             if part < parts - 1:
-                with self._no_sync():
+                with self._strategy.without_sync():
                     self.trainer.precision_plugin.pre_backward(surrogate, self).backward()  # type: ignore[no-untyped-call]
         assert seen is not None
         self.step_loss = terms.finish(self._sum_over_ranks(seen))
@@ -204,11 +204,15 @@ class SegmentationTask(pl.LightningModule):
         terms = self.loss(scores, batch.mask.long())
         self._finish = terms.finish
         statistics = terms.statistics.detach().cpu().double()
+        if FILLER in batch.indices:
+            statistics.zero_()
         if self._validation_statistics is not None:
             statistics = statistics + self._validation_statistics
         self._validation_statistics = statistics
         prediction = scores.argmax(1)
         for row, name in enumerate(batch.names):
+            if batch.indices[row] == FILLER:
+                continue
             before = self.confusion.matrix
             self.confusion.update(prediction[row], batch.mask[row])
             score = summary(self.confusion.matrix - before, "drop")["miou"]
@@ -227,6 +231,7 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of all ranks' images together."""
         matrix = self.confusion.compute()
+        self.per_image = sorted(self._strategy.gather(self.per_image))
         values = {f"val/{name}": value for name, value in summary(matrix, self.absent).items()}
         per_class = iou(matrix, self.absent).tolist()
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
@@ -241,7 +246,7 @@ class SegmentationTask(pl.LightningModule):
             logger.log_metrics(logged, step=self.evaluated_step)
 
     def worst_images(self, count: int) -> list[int]:
-        """Returns the positions of this rank's validation images of the lowest mean IoU, worst first."""
+        """Returns the positions of the validation images of the lowest mean IoU, worst first."""
         scored = [(score, index) for index, _, score in self.per_image]
         return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
 
@@ -273,8 +278,9 @@ class SegmentationTask(pl.LightningModule):
         return image.contiguous(memory_format=torch.channels_last if self._channels_last else torch.contiguous_format)
 
     def _seed_dropout(self, step: int, part: int) -> None:
-        """Makes randomness inside the net a pure function of (seed, step, micro-batch, rank)."""
-        value = hash((self._seed, step, part, self.global_rank)) & (2**63 - 1)
+        """Makes randomness inside the net a pure function of (seed, step, micro-batch), the same on every rank."""
+        # What has to differ between ranks the strategy's layers draw differently; 0 is the place of a rank's number.
+        value = hash((self._seed, step, part, 0)) & (2**63 - 1)
         torch.default_generator.manual_seed(value)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(value)
@@ -304,15 +310,17 @@ class SegmentationTask(pl.LightningModule):
         return int(self.trainer.world_size)
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
-        if self._num_ranks == 1:
-            return value
-        value = value.clone()
-        torch.distributed.all_reduce(value)
-        return value
+        return self._strategy.sum_over_ranks(value)
 
-    def _no_sync(self) -> AbstractContextManager[Any]:
-        model = self.trainer.strategy.model
-        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+    @property
+    def _strategy(self) -> Seam:
+        strategy: object = self.trainer.strategy
+        if not isinstance(strategy, Seam):
+            raise TypeError(
+                f"{type(strategy).__name__} is no strategy of segframe; give it segframe.parallel.seam.Seam as its "
+                "first parent, or take one of conf/strategy."
+            )
+        return strategy
 
 
 def _value_and_slope(finish: Callable[[Tensor], Tensor], statistics: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ _ANSWERED_WARNINGS = (
     r".*ended before the epoch ended and your dataloader is not resumable.*",  # the sampler resumes exactly
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*GPU available but not used.*",
+    r".*The `srun` command is available on your system but is not used.*",  # segframe starts processes itself
     r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen BatchNorm is asked for
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 beside torch 2.11 and later
 )
@@ -98,6 +99,7 @@ class Trainer(pl.Trainer):
             keep_freed_memory()
         self.num_micro_batches = accumulate_grad_batches
         self.step_limit = None if max_steps == -1 else max_steps
+        self.val_limit = limit_val_batches  # of all ranks together, so the data module applies it
         _quieten()
         super().__init__(
             strategy=strategy,
@@ -114,13 +116,14 @@ class Trainer(pl.Trainer):
             log_every_n_steps=log_every_n_steps,
             check_val_every_n_epoch=check_val_every_n_epoch,
             limit_train_batches=limit_train_batches,
-            limit_val_batches=limit_val_batches,
+            limit_val_batches=1.0 if limit_val_batches else 0,
             profiler=_profiler(profiler, Path(run_dir)),
             deterministic=deterministic,
             benchmark=benchmark,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run_dir,
             use_distributed_sampler=False,
+            inference_mode=False,  # tensors that a sharded net gathers for an evaluation are used in training too
             num_sanity_val_steps=0,
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_progress_bar=False,

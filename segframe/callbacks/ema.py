@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segframe.contracts import Batch
 from segframe.ranges import BelowOne
+from segframe.sharding import local, part_like
 
 KEY = "ema_state_dict"
 
@@ -34,15 +35,18 @@ class Ema(Callback):
     def __init__(self, decay: BelowOne) -> None:
         self._decay = decay
         self._average: list[Tensor] | None = None
+        self._weights: list[nn.Parameter] = []
         self._loaded: dict[str, Tensor] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts from the weights as they are, or from the average of a checkpoint."""
         names = [name for name, _ in pl_module.named_parameters()]
-        self._average = [p.detach().clone() for p in _weights(pl_module)]
+        # Kept from here on: a strategy that shards them shows others while the net runs.
+        self._weights = list(pl_module.parameters())
+        self._average = [p.detach().clone() for p in self._weights]
         if self._loaded is not None:
             for name, average in zip(names, self._average, strict=True):
-                average.copy_(self._loaded[name])
+                local(average).copy_(local(part_like(self._loaded[name], average)))
             self._loaded = None
 
     @torch.no_grad()
@@ -53,15 +57,16 @@ class Ema(Callback):
         assert self._average is not None
         step = trainer.global_step
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._average, [p.detach() for p in _weights(pl_module)], 1 - decay)
+        weights = [local(p.detach()) for p in self._weights]
+        torch._foreach_lerp_([local(average) for average in self._average], weights, 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives the net the average."""
-        self._swap(pl_module)
+        self._swap()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives the net its weights back."""
-        self._swap(pl_module)
+        self._swap()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -69,7 +74,8 @@ class Ema(Callback):
         """Adds the average under the parameters' names."""
         assert self._average is not None
         names = [name for name, _ in pl_module.named_parameters()]
-        checkpoint[KEY] = dict(zip(names, self._average, strict=True))
+        strategy: Any = trainer.strategy
+        checkpoint[KEY] = strategy.whole(dict(zip(names, self._average, strict=True)))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -78,12 +84,12 @@ class Ema(Callback):
         self._loaded = checkpoint.get(KEY)
 
     @torch.no_grad()
-    def _swap(self, pl_module: pl.LightningModule) -> None:
+    def _swap(self) -> None:
         if self._average is None:
             return
-        for parameter, average in zip(_weights(pl_module), self._average, strict=True):
-            parameter.data, average.data = average.data, parameter.data
-
-
-def _weights(module: nn.Module) -> list[nn.Parameter]:
-    return list(module.parameters())
+        for parameter, average in zip(self._weights, self._average, strict=True):
+            # Values, not memory: a strategy may hold on to the memory of its parameters.
+            own, other = local(parameter.detach()), local(average)
+            kept = own.clone()
+            own.copy_(other)
+            other.copy_(kept)

@@ -50,15 +50,13 @@ class ProgressBar(Callback):
         )
         self._drawn_at, self._drawn_step = time.perf_counter(), trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Redraws when the last drawing is old enough."""
         now = time.perf_counter()
         if self._bar is None or now - self._drawn_at < self._refresh_s:
             return
         step = trainer.global_step
-        speed = (step - self._drawn_step) * len(batch.names) * trainer.world_size / (now - self._drawn_at)
+        speed = (step - self._drawn_step) * len(batch.names) * trainer.strategy.data_size / (now - self._drawn_at)
         loss = float(pl_module.step_loss)
         self._draw(trainer, f"{_epoch(trainer)}  loss {loss:.3f}  mIoU {self._miou}  {speed:.1f} images/s")
 

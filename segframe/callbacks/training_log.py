@@ -57,7 +57,7 @@ class TrainingLog(Callback):
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
         self._window_empty = empty if self._window_empty is None else self._window_empty + empty
         self._window_steps += 1
-        self._window_images += len(batch.names) * trainer.world_size
+        self._window_images += len(batch.names) * trainer.strategy.data_size
         step = trainer.global_step
         if step % trainer.log_every_n_steps == 0 or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self._log(trainer, step)

@@ -1,0 +1,110 @@
+"""What strategies of several processes share: the process group, sums, and whole states from parts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+
+from segframe import rendezvous
+from segframe.hang_watch import HangWatch
+from segframe.parallel.batch_norm import share_batch_norm
+from segframe.parallel.environment import RankEnvironment
+from segframe.parallel.seam import Seam
+from segframe.parallel.stochastic import share_randomness
+
+
+class ProcessGroupStrategy(Seam, DDPStrategy):
+    """One process per device over a process group that was tried before training; nothing is split yet.
+
+    Args:
+        sync_batchnorm: Whether BatchNorm's statistics are those of all ranks.
+        timeout_s: How long a rank waits for the others in training.
+        start_timeout_s: How long it waits for them at the start.
+        options: Of ``DDPStrategy``.
+    """
+
+    def __init__(self, sync_batchnorm: bool, timeout_s: float, start_timeout_s: float, **options: Any) -> None:
+        super().__init__(cluster_environment=RankEnvironment(), timeout=timedelta(seconds=timeout_s), **options)
+        self.sync_batchnorm = sync_batchnorm
+        self._start_timeout_s = start_timeout_s
+        self._watch = HangWatch(timeout_s)
+
+    def setup_distributed(self) -> None:
+        """Joins the other ranks, and checks that all of them answer."""
+        setattr(rank_zero_only, "rank", self.global_rank)  # noqa: B010 - what Lightning tells is rank 0's to tell
+        self._process_group_backend = self._get_process_group_backend()
+        assert self._timeout is not None
+        rendezvous.start_process_group(
+            self._process_group_backend, self.root_device, self._start_timeout_s, self._timeout.total_seconds()
+        )
+
+    def parallelize(self, net: nn.Module) -> None:
+        """Makes layers that look at the whole batch look at that of all ranks."""
+        if self.world_size == 1:
+            return
+        if self.sync_batchnorm:
+            share_batch_norm(net)
+        share_randomness(net, self.data_rank, self.data_size)
+
+    def setup(self, trainer: Any) -> None:
+        """Moves the model to its device and makes the optimizers."""
+        assert self.accelerator is not None
+        assert self.model is not None
+        self.accelerator.setup(trainer)
+        self.precision_plugin.convert_module(self.model)
+        self.model_to_device()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.wrap()
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
+
+    def wrap(self) -> None:
+        """Puts what needs the moved model around it."""
+
+    def sum_over_ranks(self, value: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all ranks."""
+        if self.world_size == 1:
+            return value
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """Returns the items of all ranks, those of rank 0 first."""
+        if self.world_size == 1:
+            return items
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, items)
+        return [item for part in found for item in part]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Notes that this rank gets on."""
+        self._watch.beat()
+        return super().training_step(*args, **kwargs)
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Notes that this rank gets on."""
+        self._watch.beat()
+        return super().validation_step(*args, **kwargs)
+
+    @torch.no_grad()
+    def on_validation_start(self) -> None:
+        """Evaluates with rank 0's BatchNorm statistics, which checkpoints hold, where each rank has its own."""
+        super().on_validation_start()
+        if self.world_size > 1 and not self.sync_batchnorm:
+            assert self.lightning_module is not None
+            for buffer in self.lightning_module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def teardown(self) -> None:
+        """Ends the watch, and takes the model out of what ``wrap`` has put around it."""
+        self._watch.stop()
+        self.model = self.lightning_module
+        super().teardown()
