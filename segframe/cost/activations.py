@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from segframe.cost.memory import storage_bytes
-from segframe.parallel.seam import local
+from segframe.sharding import local
 
 
 class SavedTensors:

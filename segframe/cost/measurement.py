@@ -6,7 +6,6 @@ import os
 import resource
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from segframe.cost import sockets
+from segframe.cost import clocks, sockets
 from segframe.cost.activations import SavedTensors
 from segframe.cost.in_flight import InFlight
 from segframe.cost.length import PROFILED, WARM_UP
 from segframe.cost.memory import held
+from segframe.cost.statistics_bytes import statistics_bytes
 from segframe.runfolder import write_json
 
 
@@ -37,13 +37,12 @@ class Measurement(Callback):
         self._memory_step = WARM_UP + timed
         self._profiled = (self._memory_step + 1, self._memory_step + PROFILED)
         self._folder = folder
-        self._walls: list[float] = []
-        self._computed: list[float] = []
+        self._steps: list[clocks.Clocks] = []
         self._result: dict[str, Any] = {"not_counted": sockets.why_not(), "sent": None}
         self._before = sockets.Sent(0, 0)
         self._saved: SavedTensors | None = None
         self._in_flight: InFlight | None = None
-        self._started = (0.0, 0.0)
+        self._started = clocks.read()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Starts what the step is measured with, its clocks last."""
@@ -56,39 +55,40 @@ class Measurement(Callback):
             self._in_flight = InFlight(pl_module.device.type == "cuda")
             self._in_flight.start()
         _synchronize(pl_module.device)
-        self._started = time.perf_counter(), time.thread_time()
+        self._started = clocks.read()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stops the clocks first, then the rest."""
         _synchronize(pl_module.device)
-        wall, computed = time.perf_counter() - self._started[0], time.thread_time() - self._started[1]
+        self._steps.append(clocks.read() - self._started)
         step = trainer.global_step - 1
-        self._walls.append(wall)
-        self._computed.append(computed)
         if step == self._memory_step - 1 and self._result["not_counted"] is None:
             self._result["sent"] = (self._sent() - self._before)._asdict()
         if step == self._memory_step:
             self._count_memory(trainer, pl_module)
         if step == self._profiled[1]:
             assert self._in_flight is not None
-            profiled = self._walls[self._profiled[0] :]
-            self._result["in_flight_share"] = min(1.0, self._in_flight.stop() / sum(profiled))
+            profiled = sum(clock.wall for clock in self._steps[self._profiled[0] :])
+            self._result["in_flight_share"] = min(1.0, self._in_flight.stop() / profiled)
         if trainer.is_global_zero:
             (self._folder / "progress").write_text(str(step + 1), encoding="utf-8")
 
     def on_train_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Writes the result of this rank."""
-        timed = slice(WARM_UP, self._memory_step)
-        walls, computed = self._walls[timed], self._computed[timed]
+        timed = self._steps[WARM_UP : self._memory_step]
+        walls = [clock.wall for clock in timed]
         strategy: Any = trainer.strategy
+        on_cuda = pl_module.device.type == "cuda"
         result = self._result | {
             "rank": trainer.global_rank,
             "timed_steps": len(walls),
             "step_s": walls,
             "median_step_s": statistics.median(walls),
-            # The thread that trains uses no processor while it waits for other ranks.
-            "waited_share": None if pl_module.device.type == "cuda" else max(0.0, 1 - sum(computed) / sum(walls)),
+            # The thread that trains is asleep while it waits for other ranks; with a GPU it waits for that as well.
+            "waited_share": None if on_cuda else clocks.share(timed, "asleep"),
+            "moving_share": None if on_cuda else clocks.share(timed, "beside"),
             "minimum_bytes": strategy.minimum_bytes_sent(pl_module.net) if trainer.world_size > 1 else 0,
+            "batch_norm_bytes": statistics_bytes(pl_module.net, trainer.num_micro_batches),
             "peak_resident_bytes": _peak_resident_bytes(),
         }
         write_json(self._folder / f"rank-{trainer.global_rank}.json", result)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segframe.parallel.seam import local
+from segframe.sharding import local
 
 
 class Held(NamedTuple):

@@ -20,7 +20,8 @@ MEANING = {
     "sent": "bytes of TCP payload that a rank sent to others per step, mean over ranks, as the kernel counts them",
     "minimum": "bytes that the strategy must send per rank and step, by its own algorithm over a ring",
     "in_flight_share": "share of a step in which a collective was under way, overlap included (profiler)",
-    "waited_share": "share of a step in which the training thread computed nothing: it waited, or the core moved bytes",
+    "waited_share": "share of a step in which the training thread was asleep: it waited for other ranks",
+    "moving_share": "processor time of the threads that move the bytes over the step's time; they have the same core",
 }
 """What the keys of a result mean."""
 
@@ -57,6 +58,7 @@ def _row(case: dict[str, Any], batch: int, cores: int) -> dict[str, Any]:
         "traffic": _traffic(ranks),
         "in_flight_share": statistics.mean(rank["in_flight_share"] for rank in ranks),
         "waited_share": _mean(rank["waited_share"] for rank in ranks),
+        "moving_share": _mean(rank["moving_share"] for rank in ranks),
         "per_rank": ranks,
     }
 

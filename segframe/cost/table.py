@@ -10,10 +10,14 @@ from rich.table import Table
 
 WIDTH = 120
 _MIB = 2**20
+_TIME = ("ranks", "ms", "img/s", "speed-\nup", "effi-\nciency")
+_MEMORY = ("para-\nmeters", "gradi-\nents", "optim.\nstate", "activa-\ntions", "gath-\nered")
+_TRAFFIC = ("MiB\nsent", "x mini-\nmum", "under\nway", "waited", "mov-\ning")
+_NUMBERS = (*_TIME, *_MEMORY, *_TRAFFIC)
 _NOTE = (
     "strong scaling: the global batch of {batch} stays the same; one core and one thread a rank, {cores} cores here. "
     "MiB of the rank that holds most. Sent: per rank and step. Minimum: what the strategy must send. Under way: a "
-    "collective was, overlap included. Waited: the training thread computed nothing."
+    "collective was, overlap included. Waited: the training thread was asleep. Moving: threads that move bytes."
 )
 
 
@@ -40,11 +44,10 @@ def goal_line(goal: dict[str, Any]) -> str:
 
 
 def _table(result: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in ("model", "strategy"):
         table.add_column(name, overflow="fold")
-    names = ("ranks", "ms", "img/s", "speed-\nup", "effi-\nciency", "para-\nmeters", "gradi-\nents", "optim.\nstate")
-    for name in (*names, "activa-\ntions", "gath-\nered", "MiB\nsent", "x mini-\nmum", "under\nway", "waited"):
+    for name in _NUMBERS:
         table.add_column(name, justify="right")
     model = None
     for row in result["cases"]:
@@ -59,7 +62,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     """Returns the cells of a case, as they stand in the table."""
     head = [row["model"], row["strategy"], str(row["ranks"])]
     if "error" in row:
-        return [*head, "failed", *[""] * 12]
+        return [*head, "failed", *[""] * 13]
     memory, traffic = row["memory"], row["traffic"]
     keys = ("parameters", "gradients", "optimizer_state", "activations", "gathered")
     return [
@@ -73,6 +76,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         _number(traffic["ratio"], ".3f"),
         "-" if row["ranks"] == 1 else _number(row["in_flight_share"], ".0%"),
         _number(row["waited_share"], ".0%"),
+        "-" if row["ranks"] == 1 else _number(row["moving_share"], ".0%"),
     ]
 
 
