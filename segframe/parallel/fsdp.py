@@ -68,9 +68,7 @@ class FSDP(ProcessGroupStrategy):
                 "strategy.cpu_offload=true keeps shards in the memory of the CPU while a GPU computes, and this run "
                 "is on the CPU; set strategy.cpu_offload=false."
             )
-        units = shard_units(
-            net
-        )  # before BatchNorm is shared: the search runs a twin in one process, without the others
+        units = shard_units(net)  # before BatchNorm is shared: the search runs a twin here, without the other ranks
         super().parallelize(net)
         # FSDP2 takes contiguous parameters alone; images may still be channels_last.
         self.precision_plugin.convert_module(net).to(memory_format=torch.contiguous_format)
