@@ -6,9 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from segframe import __version__
+from segframe import __version__, slurm
 from segframe.config.options import DIRS_VARIABLE, ConfigError, nearest
+from segframe.ranks import place
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -22,9 +27,11 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The words behind the program's name; None takes them from the command line.
     """
     try:
+        slurm.adopt()
         return _dispatch(list(sys.argv[1:] if words is None else words))
     except ConfigError as error:
-        print(f"segframe: {error}", file=sys.stderr)
+        if place().local_rank == 0:  # the ranks of a machine are wrong alike
+            print(f"segframe: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -32,29 +39,62 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def train(words: list[str]) -> int:
     """Trains, or goes on with resume=RUN; the last of a key given twice counts."""
-    from segframe.config.compose import compose, compose_resume, run_overrides
-    from segframe.config.overrides import name_of
+    from segframe.config.compose import resolved
 
     is_asked_only = "--cfg" in words
     words = [word for word in words if word != "--cfg"]
-    source = _taken(words, "resume")
-    if source:
-        # A checkpoint stands in the folder RUN/checkpoints.
-        run = str(Path(source).parent.parent) if source.endswith(".ckpt") else source
-        config = compose_resume(run, words)
-        config.resume = source
-        words = run_overrides(run, words)
-    else:
-        words = [word for word in words if name_of(word) != "resume"]
-        config = compose(words)
+    config, own_words = _training_config(words, _taken(words, "resume"))
     if is_asked_only:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(config), end="")
         return 0
+    from segframe import launch, planning
+
+    values = resolved(config)
+    num_ranks = launch.plan(values)
+    planning.check_batch(values, planning.num_ranks(values))
+    if num_ranks > 1:
+        planning.check_folder(values)
+        return _supervised("train", words, num_ranks, Path(values["run"]["dir"]))
+    again = _started_again(values, words)
+    if again is not None:
+        config, own_words = _training_config(words, again)
     from segframe import run as lifecycle
 
-    return lifecycle.train(config, words)
+    return lifecycle.train(config, own_words)
+
+
+def _training_config(words: list[str], source: str) -> tuple[DictConfig, list[str]]:
+    """Returns the configuration of a training run and the words that it was composed from."""
+    from segframe.config.compose import compose, compose_resume, run_overrides
+    from segframe.config.overrides import name_of
+
+    if not source:
+        words = [word for word in words if name_of(word) != "resume"]
+        return compose(words), words
+    # A checkpoint stands in the folder RUN/checkpoints.
+    run = str(Path(source).parent.parent) if source.endswith(".ckpt") else source
+    config = compose_resume(run, words)
+    config.resume = source
+    return config, run_overrides(run, words)
+
+
+def _started_again(values: dict[str, Any], words: list[str]) -> str | None:
+    """Returns the run folder that a launcher's restart goes on with; asks only where there is such a launcher."""
+    if not os.environ.keys() & {"RANK", "SLURM_RESTART_COUNT"}:
+        return None
+    from segframe import restarts
+
+    return restarts.folder_to_go_on_with(values, _taken(words, "run.dir"), _taken(words, "resume"))
+
+
+def _supervised(verb: str, words: list[str], num_ranks: int, folder: Path) -> int:
+    """Runs a verb as several processes."""
+    from segframe.config.compose import RUN_DIR_VARIABLE
+    from segframe.supervisor import supervise
+
+    return supervise(main, [verb, *words], num_ranks, folder, RUN_DIR_VARIABLE if verb == "train" else None)
 
 
 def evaluate(words: list[str]) -> int:
@@ -62,7 +102,7 @@ def evaluate(words: list[str]) -> int:
     run = _taken(words, "run")
     if not run:
         raise ConfigError("evaluate needs a run folder: segframe evaluate run=outputs/DATE/TIME-MODEL-DATASET")
-    from segframe.config.compose import compose_resume
+    from segframe.config.compose import compose_resume, resolved
     from segframe.config.overrides import name_of
 
     checkpoint = _taken(words, "checkpoint") or "best"
@@ -70,6 +110,11 @@ def evaluate(words: list[str]) -> int:
         raise ConfigError(f"checkpoint={checkpoint}: there is no such file; give best, last, previous or a path")
     rest = [word for word in words if name_of(word) not in ("run", "checkpoint")]
     config = compose_resume(run, rest, for_training=False)
+    from segframe import launch
+
+    num_ranks = launch.plan(resolved(config))
+    if num_ranks > 1:
+        return _supervised("evaluate", words, num_ranks, Path(run))
     from segframe import run as lifecycle
 
     return lifecycle.evaluate(config, checkpoint, run)

@@ -19,6 +19,7 @@ from segframe.callbacks.checkpoints import Interrupted
 from segframe.checkpoint_io import write_checkpoint
 from segframe.contracts import Batch
 from segframe.data.samples import SampleError
+from segframe.rendezvous import AnotherRankError
 from segframe.task import NonFiniteLossError
 
 _PACKAGE = Path(__file__).parent
@@ -76,6 +77,8 @@ def exit_code(error: BaseException) -> int:
 def is_another_ranks(error: BaseException) -> bool:
     """Returns whether an error only tells that another rank has ended."""
     signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    if isinstance(error, AnotherRankError):
+        return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from segframe.planning import plan as plan
-from segframe.ranks import LISTENER_VARIABLE
+from segframe.ranks import ENDED_BY_ANOTHER, LISTENER_VARIABLE
 
 PRELOADED = ("segframe.run", "segframe.report", "segframe.trainer", "segframe.data.module", "segframe.rendezvous")
 """Imported once, by the server that the ranks are forked from."""
@@ -57,7 +57,7 @@ def start_ranks(
     shared |= {"MASTER_ADDR": "127.0.0.1"}
     shared.setdefault("OMP_NUM_THREADS", str(max(1, _num_cores() // num_ranks)))
     shared |= environment or {}
-    processes = []
+    team = Team([])
     # The socket is open before any rank looks for it, and no other run can take the port.
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, _server_without_interrupts():
         shared["MASTER_PORT"] = str(listener.getsockname()[1])
@@ -68,9 +68,13 @@ def start_ranks(
             process = context.Process(
                 target=_be_rank, args=(target, tuple(arguments), variables, inherited, log), name=f"rank {rank}"
             )
-            process.start()
-            processes.append(process)
-    return Team(processes)
+            try:
+                process.start()
+            except BaseException:
+                team.kill()
+                raise
+            team.processes.append(process)
+    return team
 
 
 class Team:
@@ -78,12 +82,10 @@ class Team:
 
     Attributes:
         processes: One per rank, in order.
-        first_failed: The rank that failed first, None while none has.
     """
 
     def __init__(self, processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
         self.processes = list(processes)
-        self.first_failed: int | None = None
         self._ended: list[int] = []
 
     def wait(self, timeout_s: float | None = None) -> list[int]:
@@ -124,6 +126,14 @@ class Team:
             )
 
     @property
+    def first_failed(self) -> int | None:
+        """The rank that failed first, rather one that failed by itself; None while none has."""
+        failed = [rank for rank in self._ended if self.processes[rank].exitcode]
+        return next(
+            (r for r in failed if self.processes[r].exitcode != ENDED_BY_ANOTHER), failed[0] if failed else None
+        )
+
+    @property
     def exit_code(self) -> int:
         """The exit code of the rank that failed first, 128 + N after signal N; 0 where none did."""
         code = 0 if self.first_failed is None else self.processes[self.first_failed].exitcode or 0
@@ -147,8 +157,6 @@ class Team:
         for rank, process in enumerate(self.processes):
             if rank not in self._ended and process.exitcode is not None:
                 self._ended.append(rank)
-                if process.exitcode != 0 and self.first_failed is None:
-                    self.first_failed = rank
         return [rank for rank in range(len(self.processes)) if rank not in self._ended]
 
     def _escalation(self) -> list[tuple[float, int]]:

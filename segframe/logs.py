@@ -98,7 +98,8 @@ class Tee:
 @contextmanager
 def _copied(log: IO[str]) -> Iterator[None]:
     """Copies this process's output into a log."""
-    before = sys.stdout, sys.stderr
+    global _terminal
+    before = _, _terminal = sys.stdout, sys.stderr
     tees = Tee(sys.stdout, log), Tee(sys.stderr, log)
     sys.stdout, sys.stderr = tees
     try:

@@ -1,11 +1,14 @@
-"""How many processes a run takes, on this machine and in all; decided from the configuration, without torch."""
+"""How many processes a run takes, and what it is refused for; decided before torch is imported."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from segframe.config.options import ConfigError
 from segframe.ranks import place
@@ -65,6 +68,32 @@ def check_batch(values: dict[str, Any], ranks: int | None = None) -> None:
         raise ConfigError(
             f"data.batch_size={batch} is the batch of one optimizer step and must divide into {ranks} rank(s) x "
             f"trainer.accumulate_grad_batches={parts} equal parts; the nearest that does is data.batch_size={fitting}."
+        )
+
+
+def check_folder(values: dict[str, Any]) -> None:
+    """Checks that a new run overwrites no other, and that a resumed one keeps what its state restores.
+
+    Args:
+        values: The resolved configuration.
+
+    Raises:
+        ConfigError: If the run folder holds another run, or a changed optimizer would be taken from the checkpoint.
+    """
+    folder = Path(values["run"]["dir"])
+    if not values["resume"]:
+        if any((folder / "checkpoints").glob("*.ckpt")):
+            raise ConfigError(
+                f"run.dir={folder} holds a run with checkpoints; go on with it by resume={folder}, or give another "
+                "run.dir."
+            )
+        return
+    before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["optimizer"]
+    changed = [f"optimizer.{k}={v} (was {before.get(k)})" for k, v in values["optimizer"].items() if before.get(k) != v]
+    if changed and any((folder / "checkpoints").glob("*.ckpt")):
+        raise ConfigError(
+            f"a resumed run takes its optimizer from the checkpoint, so these would do nothing: {', '.join(changed)}. "
+            f"Leave them out, or start a new run from these weights with init_from={folder}."
         )
 
 

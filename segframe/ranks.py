@@ -11,6 +11,9 @@ LISTENER_VARIABLE = "SEGFRAME_STORE_LISTENER"
 SUPERVISED_VARIABLE = "SEGFRAME_SUPERVISED"
 """Set where segframe has started the ranks, and its first process watches them."""
 
+ENDED_BY_ANOTHER = 3
+"""The exit code of a rank that ends only because another one has failed."""
+
 
 class Place(NamedTuple):
     """The place of a process among those of a run.

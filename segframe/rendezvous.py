@@ -52,6 +52,7 @@ class _Joined:
 
 
 _joined: _Joined | None = None
+_store: Store | None = None  # also where not all ranks have come
 
 
 def join(timeout_s: float = 120.0) -> Store:
@@ -63,7 +64,7 @@ def join(timeout_s: float = 120.0) -> Store:
     Raises:
         RanksMissingError: If some don't answer; names them, and those that did.
     """
-    global _joined
+    global _joined, _store
     if _joined is not None:
         return _joined.store
     here = place()
@@ -71,7 +72,7 @@ def join(timeout_s: float = 120.0) -> Store:
         _joined = _Joined(HashStore(), here)
         return _joined.store
     deadline = time.monotonic() + timeout_s
-    store = _connected(here, timeout_s)
+    store = _store = _connected(here, timeout_s)
     word = f"{socket.gethostname()} (process {os.getpid()})"
     answer(store, "host", here.rank, here.world_size, deadline, timeout_s, word)
     _joined = _Joined(store, here)
@@ -193,11 +194,14 @@ def start_process_group(backend: str, device: torch.device, start_timeout_s: flo
 
 def first_to_fail() -> bool:
     """Whether this rank is the first that has failed, and so is to tell why; decided once for all."""
-    if _joined is None or _joined.place.world_size == 1:
+    here = place()
+    if here.world_size == 1:
         return True
-    rank = str(_joined.place.rank)
+    if _store is None:  # rank 0 was not found, and nobody can be asked
+        return 0 in (here.rank, here.local_rank)
+    rank = str(here.rank)
     try:
-        return bool(_joined.store.compare_set("failed", "", rank) == rank.encode())
+        return bool(_store.compare_set("failed", "", rank) == rank.encode())
     except RuntimeError:
         return False  # rank 0 and its store are gone, so it failed before
 
@@ -231,8 +235,8 @@ def hosts() -> list[str]:
 
 def leave() -> None:
     """Ends the process group; rank 0 stays until the others have read what it keeps for them."""
-    global _joined
-    joined, _joined = _joined, None
+    global _joined, _store
+    joined, _joined, _store = _joined, None, None
     if dist.is_initialized():
         dist.destroy_process_group()
     if joined is None or joined.place.world_size == 1:

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
-from segframe import runfolder
+from segframe import logs, rendezvous, restarts, runfolder, verdict
 from segframe.build import Run, assemble
-from segframe.config.compose import RUN_DIR_VARIABLE, ConfigError, resolved
-from segframe.runfolder import is_main_process
+from segframe.callbacks.checkpoints import Interrupted
+from segframe.config.compose import RUN_DIR_VARIABLE, resolved
+from segframe.planning import check_folder
+from segframe.ranks import ENDED_BY_ANOTHER, SUPERVISED_VARIABLE, is_main_process
 
 
 def train(config: DictConfig, overrides: list[str]) -> int:
@@ -32,30 +33,37 @@ def train(config: DictConfig, overrides: list[str]) -> int:
         ConfigError: If the run would overwrite another one, or can't go on with what was changed.
     """
     values = resolved(config)
-    folder = Path(values["run"]["dir"])
-    if is_main_process():
-        _check_folder(values, folder)
     in_main_thread = threading.current_thread() is threading.main_thread()  # others get no signals
     before = signal.signal(signal.SIGTERM, _stop) if in_main_thread else None
     given = os.environ.get(RUN_DIR_VARIABLE)
-    os.environ[RUN_DIR_VARIABLE] = str(folder)
+    folder = Path(values["run"]["dir"])
     try:
-        return _train(config, overrides, values, folder)
+        rendezvous.join(restarts.start_timeout_s(values))
+        folder = Path(rendezvous.agree("the run folder", str(folder)))
+        with rendezvous.rank_0_first("a look at the run folder") as is_first:
+            if is_first:
+                check_folder(values)
+        config.run.dir = values["run"]["dir"] = os.environ[RUN_DIR_VARIABLE] = str(folder)
+        with logs.kept(folder):
+            return _train(config, overrides, values, folder)
+    except (ConnectionError, rendezvous.AnotherRankError, Interrupted) as error:
+        return _ended_by(error, folder, values, None)
     finally:
+        rendezvous.leave()
         # The next run of this process has a folder of its own.
-        os.environ.pop(RUN_DIR_VARIABLE) if given is None else os.environ.update({RUN_DIR_VARIABLE: given})
+        os.environ.pop(RUN_DIR_VARIABLE, None) if given is None else os.environ.update({RUN_DIR_VARIABLE: given})
         if in_main_thread:
             signal.signal(signal.SIGTERM, before)
 
 
 def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], folder: Path) -> int:
-    checkpoint = _checkpoint_to_resume(values, folder)
+    checkpoint = rendezvous.agree("the checkpoint", _checkpoint_to_resume(values, folder))
     is_main = is_main_process()
     run, started = None, time.perf_counter()
     records = runfolder.kept_records(folder) if checkpoint and is_main else {}
     try:
         if is_main:
-            runfolder.prepare(folder, values, overrides)
+            runfolder.prepare(folder, values, overrides, restarts.job_name())
             runfolder.write_results(folder, values, status="running")
             print(f"run folder: {folder}", file=sys.stderr, flush=True)
         run = assemble(config, folder, checkpoint, words=overrides)
@@ -70,7 +78,7 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
         if run.trainer.is_global_zero:
             report.finish(run, samples, {**_speed(run), "wall_s": time.perf_counter() - started})
     except BaseException as error:
-        code = _ended_by(error, folder, values, run, is_main)
+        code = _ended_by(error, folder, values, run)
         if run is None or not run.task.has_trained:
             runfolder.restore(records)  # what was refused leaves the run as it was
         return code
@@ -82,27 +90,7 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Ends what comes before the first step and after the last; in between the checkpoint callback does."""
-    from segframe.callbacks.checkpoints import Interrupted
-
     raise Interrupted(number, "before the first step or after the last")
-
-
-def _check_folder(values: dict[str, Any], folder: Path) -> None:
-    """Checks that a new run overwrites no other, and that a resumed one keeps what its state restores."""
-    if not values["resume"]:
-        if any((folder / "checkpoints").glob("*.ckpt")):
-            raise ConfigError(
-                f"run.dir={folder} holds a run with checkpoints; go on with it by resume={folder}, or give another "
-                "run.dir."
-            )
-        return
-    before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["optimizer"]
-    changed = [f"optimizer.{k}={v} (was {before.get(k)})" for k, v in values["optimizer"].items() if before.get(k) != v]
-    if changed and any((folder / "checkpoints").glob("*.ckpt")):
-        raise ConfigError(
-            f"a resumed run takes its optimizer from the checkpoint, so these would do nothing: {', '.join(changed)}. "
-            f"Leave them out, or start a new run from these weights with init_from={folder}."
-        )
 
 
 def _was_finished(run: Run, checkpoint: str, records: dict[Path, bytes]) -> bool:
@@ -140,6 +128,7 @@ def evaluate(config: DictConfig, checkpoint: str, run_dir: str | Path) -> int:
     )
     run = None
     try:
+        rendezvous.join(restarts.start_timeout_s(values))
         content = read_checkpoint(path)
         run = assemble(config, folder, None, training=False)
         load_weights(run.task.net, content)
@@ -147,8 +136,9 @@ def evaluate(config: DictConfig, checkpoint: str, run_dir: str | Path) -> int:
         if run.trainer.is_global_zero:
             report.evaluated(run, path)
     except BaseException as error:
-        return _ended_by(error, folder, values, run, is_main=False)
+        return _ended_by(error, folder, values, run, records=False)
     finally:
+        rendezvous.leave()
         if run is not None:
             run.data.close()
     return 0
@@ -159,11 +149,12 @@ def _checkpoint_to_resume(values: dict[str, Any], folder: Path) -> str | None:
     if not values["resume"]:
         return None
     asked = Path(values["resume"])
-    path = asked if asked.suffix == ".ckpt" else folder / "checkpoints" / "last.ckpt"
-    if asked.suffix != ".ckpt" and not path.exists():
+    if asked.suffix == ".ckpt":
+        return str(asked)
+    path = restarts.last_whole(folder)
+    if path is None and is_main_process():
         print(f"{folder} was stopped before its first checkpoint; it starts again from step 0.", file=sys.stderr)
-        return None
-    return str(path)
+    return None if path is None else str(path)
 
 
 def _description(run: Run) -> str:
@@ -192,26 +183,29 @@ def _speed(run: Run | None) -> dict[str, float | None]:
     }
 
 
-def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: Run | None, is_main: bool) -> int:
+def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: Run | None, records: bool = True) -> int:
     """Tells and records what ended a run; returns the exit code."""
     from segframe import faults, task
-    from segframe.callbacks.checkpoints import Interrupted
 
     error = faults.own_error(error)
     parts = run.trainer.num_micro_batches if run else values["trainer"]["accumulate_grad_batches"]
     crop = "x".join(map(str, values["augment"]["sample"].get("crop_size") or ["whole image"]))
     told = faults.explain(error, values["data"]["batch_size"], parts, crop)
-    full = "".join(traceback.format_exception(error))
     if run is not None and isinstance(error, task.NonFiniteLossError) and error.batch is not None:
         saved = faults.save_state(folder, error.batch, error.step, run.task.net.state_dict(), run.trainer.global_rank)
         told = f"{told} {saved}"
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-    if faults.is_another_ranks(error):
-        told = f"rank {run.trainer.global_rank if run else '?'} ended because another rank did"
-    print(f"\nerror: {told}" if told and not stopped else f"\n{told or full}", file=sys.stderr)
-    if is_main and folder.is_dir():
-        status = "interrupted" if stopped else "failed"
-        faults.record(folder, values, _speed(run), status, error)
-    if (folder / "checkpoints" / "last.ckpt").exists() and is_main:
+    by_another = faults.is_another_ranks(error)
+    if stopped:
+        # All ranks stop alike, and only rank 0's terminal is the user's.
+        is_mine, message = is_main_process(), str(told)
+    else:
+        is_mine = verdict.is_mine(by_another)
+        message = f"error: {told}" if told else "".join(traceback.format_exception(error))
+    verdict.tell(message, is_mine)
+    if is_mine and records and folder.is_dir():
+        faults.record(folder, values, _speed(run), "interrupted" if stopped else "failed", error)
+    supervised = SUPERVISED_VARIABLE in os.environ
+    if is_main_process() and records and not supervised and (folder / "checkpoints" / "last.ckpt").exists():
         print(f"go on with: {runfolder.command()} train resume={folder}", file=sys.stderr)
-    return faults.exit_code(error)
+    return ENDED_BY_ANOTHER if by_another and not is_mine else faults.exit_code(error)

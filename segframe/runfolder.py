@@ -37,13 +37,14 @@ _NOT_HASHED = ("run", "resume", "logger", "check")  # where and how it is told, 
 _TELLING_CALLBACKS = ("checkpoints", "training_log", "progress_bar")
 
 
-def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str]) -> None:
+def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str], job: str | None = None) -> None:
     """Writes the configuration, the words it came from, versions and the state of git.
 
     Args:
         folder: The run folder; made if it is missing.
         values: The resolved configuration.
         overrides: The command line's words, which ``resume`` composes from.
+        job: The name of the torchrun or SLURM job that the run belongs to.
 
     Raises:
         OSError: If the folder can't be written.
@@ -51,7 +52,9 @@ def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str]) -> N
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     write_json(folder / "overrides.json", list(overrides))
-    write_json(folder / "environment.json", {"versions": versions(), "git": git_state(), "command": sys.argv})
+    write_json(
+        folder / "environment.json", {"versions": versions(), "git": git_state(), "command": sys.argv, "job": job}
+    )
 
 
 def kept_records(folder: Path) -> dict[Path, bytes]:

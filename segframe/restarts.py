@@ -1,0 +1,92 @@
+"""What a run does when torchrun or SLURM starts its command again: it goes on from the run folder's checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from segframe import rendezvous
+from segframe.ranks import SUPERVISED_VARIABLE, place
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+def folder_to_go_on_with(values: dict[str, Any], run_dir: str, source: str) -> str | None:
+    """Returns the run folder that this start goes on with as ``resume=`` would; None where it begins as asked.
+
+    A start is a restart if any rank's launcher counts it as one, or if the folder was written under the same
+    name of a torchrun job: a node that joins later counts from 0.
+
+    Args:
+        values: The resolved configuration.
+        run_dir: The folder that the user has given as run.dir, empty where not.
+        source: What the user has given as resume, empty where not.
+    """
+    if "RANK" not in os.environ and "SLURM_RESTART_COUNT" not in os.environ:
+        return None
+    if SUPERVISED_VARIABLE in os.environ:
+        return None  # its supervisor has decided
+    rendezvous.join(start_timeout_s(values))
+    folder = str(Path(source).parent.parent) if source.endswith(".ckpt") else source or run_dir
+    counted = any(int(os.environ.get(name, "0")) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    restarted = rendezvous.anywhere("restarted", counted or bool(folder and _is_same_job(Path(folder))))
+    if not folder:
+        _warn(restarted)
+        return None
+    there = rendezvous.agree("a checkpoint is there", (Path(folder) / "checkpoints" / LAST).exists())
+    if not restarted or not there:
+        return None
+    if place().rank == 0:
+        print(f"started again; goes on with {folder}", file=sys.stderr, flush=True)
+    return folder
+
+
+def start_timeout_s(values: dict[str, Any]) -> float:
+    """Returns how long ranks wait for each other at the start, seconds."""
+    return float(values["strategy"].get("start_timeout_s", 120.0))
+
+
+def job_name() -> str | None:
+    """Returns the name of the torchrun or SLURM job that this process belongs to; None for one without a name."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if name != "none":
+        return name
+    return f"slurm {os.environ['SLURM_JOB_ID']}" if "SLURM_RESTART_COUNT" in os.environ else None
+
+
+def last_whole(folder: Path) -> Path | None:
+    """Returns a run folder's last checkpoint, or the one before where a crash of the machine has torn it.
+
+    Args:
+        folder: The run folder.
+    """
+    last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
+    if not last.exists():
+        return None
+    # The end of a checkpoint holds the list of what is in it.
+    if zipfile.is_zipfile(last) or not (previous.exists() and zipfile.is_zipfile(previous)):
+        return last
+    if place().rank == 0:
+        print(f"{last} is torn; goes on with {previous}, the one before.", file=sys.stderr)
+    return previous
+
+
+def _is_same_job(folder: Path) -> bool:
+    """Whether a run folder was written by the job that this process belongs to."""
+    try:
+        before = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("job")
+    except (OSError, ValueError):
+        return False
+    return before is not None and before == job_name()
+
+
+def _warn(restarted: bool) -> None:
+    """Says once that a run without a folder of a known name begins again when it is started again."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if place().rank == 0 and (restarts or restarted):
+        begins = "This restart begins" if restarted else "A restart by torchrun would begin"
+        print(f"{begins} a new run: give run.dir=FOLDER, and it goes on from the last checkpoint.", file=sys.stderr)
