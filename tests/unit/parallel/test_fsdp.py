@@ -38,7 +38,7 @@ def net():
     # No bias before BatchNorm: its gradient is rounding, which Adam would blow up.
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 15, 3, padding=1),
+        nn.Conv2d(3, 15, 3, bias=False),
         nn.BatchNorm2d(15),
         nn.ReLU(),
         nn.Conv2d(15, 16, 3, padding=1),
