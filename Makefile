@@ -1,10 +1,10 @@
-# make train | test | lint | bench | bench-data: each makes .venv first if it is missing.
+# make train | test | lint | bench | bench-data | bench-strategies: each makes .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help train test lint bench bench-data clean
+.PHONY: help train test lint bench bench-data bench-strategies clean
 
 help:
 	@echo "make train       train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint        style, types, import layers"
 	@echo "make bench       timings against a bare loop and torchmetrics, into benchmarks/"
 	@echo "make bench-data  samples per second against albumentations and torchvision, into benchmarks/"
+	@echo "make bench-strategies  time, memory and traffic of every strategy, into benchmarks/ and docs/ (under 8 minutes)"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,6 +41,10 @@ bench-data: $(READY)
 	$(BIN)/python -c 'import albumentations' 2>/dev/null || $(BIN)/python -m pip install --quiet \
 	  --disable-pip-version-check --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python scripts/benchmark_data.py
+
+bench-strategies: $(READY)
+	$(BIN)/segframe benchmark strategies model=pspnet,segnet strategy=single,ddp,fsdp ranks=1,2,4 steps=7 \
+	  out=build/strategies; status=$$?; $(BIN)/python scripts/strategies_page.py build/strategies && exit $$status
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

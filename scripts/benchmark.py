@@ -32,6 +32,7 @@ CASES = {
     "short step": ["model=tiny", "data.batch_size=2", "augment.sample.crop_size=[32,32]"],
     "long step": ["model=pspnet", "data.batch_size=4"],
 }
+STRATEGIES = ("single", "ddp")  # each on one rank
 STEPS = {"short step": 200, "long step": 20}
 WARM_UP = 5
 
@@ -59,23 +60,33 @@ def main() -> None:
 
 
 def measure_loop(name: str, rounds: int) -> dict[str, Any]:
-    """Times the steps of ``train.py``'s loop, with bar and logging, and of a bare loop over the same net and data."""
-    pairs = []
-    for _ in range(rounds):
-        pairs.append((lightning_seconds(name), bare_seconds(name)))
-    ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+    """Times ``train.py``'s loop, with bar and logging, under each strategy, and a bare loop over the same net and data.
+
+    All take turns, each round beginning with another one.
+    """
+    times: dict[str, list[float]] = {way: [] for way in ("bare", *STRATEGIES)}
+    for number in range(rounds):
+        order = list(times)[number % len(times) :] + list(times)[: number % len(times)]
+        for way in order:
+            times[way].append(bare_seconds(name) if way == "bare" else lightning_seconds(name, way))
+    return {strategy: _compared(times[strategy], times["bare"]) for strategy in STRATEGIES}
+
+
+def _compared(ours: list[float], bare: list[float]) -> dict[str, Any]:
+    pairs = list(zip(ours, bare, strict=True))
     return {
-        "bare_ms": bare * 1e3,
-        "segframe_ms": ours * 1e3,
+        "bare_ms": statistics.median(bare) * 1e3,
+        "segframe_ms": statistics.median(ours) * 1e3,
         "ratio": statistics.median(a / b for a, b in pairs),
         "overhead_ms": statistics.median(a - b for a, b in pairs) * 1e3,
         "rounds_ms": [[a * 1e3, b * 1e3] for a, b in pairs],
     }
 
 
-def assembled(name: str, folder: str) -> build.Run:
+def assembled(name: str, folder: str, strategy: str = "single") -> build.Run:
     """Returns the objects of a case; evaluation is left out of both sides."""
     words = [*CASES[name], "trainer.limit_val_batches=0", "data.num_workers=0", "trainer=cpu", f"run.dir={folder}"]
+    words.append(f"strategy={strategy}")
     if torch.cuda.is_available():
         words.append("trainer=gpu")
     return build.assemble(
@@ -83,8 +94,8 @@ def assembled(name: str, folder: str) -> build.Run:
     )
 
 
-def lightning_seconds(name: str) -> float:
-    """Returns the mean seconds per step of segframe's loop."""
+def lightning_seconds(name: str, strategy: str) -> float:
+    """Returns the mean seconds per step of segframe's loop on one rank."""
     import pytorch_lightning as pl
 
     class Clock(pl.Callback):
@@ -95,7 +106,7 @@ def lightning_seconds(name: str) -> float:
             self.times.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        run = assembled(name, folder)
+        run = assembled(name, folder, strategy)
         clock = Clock()
         run.callbacks.append(clock)
         run.trainer.fit(run.task, datamodule=run.data)
@@ -192,15 +203,19 @@ def _seconds(command: list[str], expected: int) -> float:
 def show(result: dict[str, Any]) -> None:
     """Prints the result as tables."""
     console = Console()
-    loop = Table("step", "bare loop", "segframe", "ratio", "overhead", title=f"training loop ({result['device']})")
-    for name, row in result["loop"].items():
-        loop.add_row(
-            name,
-            f"{row['bare_ms']:.2f} ms",
-            f"{row['segframe_ms']:.2f} ms",
-            f"{row['ratio']:.3f}",
-            f"{row['overhead_ms']:.2f} ms",
-        )
+    loop = Table(
+        "step", "strategy", "bare loop", "segframe", "ratio", "overhead", title=f"training loop ({result['device']})"
+    )
+    for name, strategies in result["loop"].items():
+        for strategy, row in strategies.items():
+            loop.add_row(
+                name,
+                strategy,
+                f"{row['bare_ms']:.2f} ms",
+                f"{row['segframe_ms']:.2f} ms",
+                f"{row['ratio']:.3f}",
+                f"{row['overhead_ms']:.2f} ms",
+            )
     console.print(loop)
     other = Table("what", "value", title="metric and start-up")
     for key, value in {**result["confusion"], **result["start_up"]}.items():

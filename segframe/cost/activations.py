@@ -16,8 +16,8 @@ from segframe.sharding import local
 class SavedTensors:
     """Counts the bytes of the storages that autograd keeps for the backward pass, while it is entered.
 
-    Parameters don't count, whether a rank holds them or has gathered them for the moment; copies of them in another
-    number format do. What a custom function keeps elsewhere than in ``save_for_backward`` isn't seen.
+    Buffers don't count, nor do parameters, whether a rank holds them or has gathered them for the moment; copies of
+    them in another number format do. What a custom function keeps elsewhere than in ``save_for_backward`` isn't seen.
 
     Args:
         net: The net that runs.
@@ -32,7 +32,7 @@ class SavedTensors:
         self._net = net
         self._kept: dict[int, list[int]] = {}  # storage: how many hold it, its bytes
         self._bytes = 0
-        self._parameters = {local(p).untyped_storage()._cdata for p in net.parameters()}
+        self._parameters = {local(t).untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
         self._sharded = [name for name, p in net.named_parameters() if isinstance(p, DTensor)]
         self._owners = {name: _owner(net, name) for name in self._sharded}
         self._hooks: Any = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)

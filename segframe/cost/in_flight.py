@@ -29,7 +29,7 @@ class InFlight:
     def stop(self) -> float:
         """Stops to record; returns the seconds in which at least one collective was under way."""
         self._profile.stop()
-        events: list[Any] = list(self._profile.events() or [])
+        events: list[Any] = list(self._profile.events() or [])  # type: ignore[no-untyped-call]
         spans = ((e.time_range.start, e.time_range.end) for e in events if e.name.startswith(_COLLECTIVES))
         return union(spans) / 1e6
 

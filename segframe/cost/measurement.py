@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
@@ -73,7 +72,7 @@ class Measurement(Callback):
         if trainer.is_global_zero:
             (self._folder / "progress").write_text(str(step + 1), encoding="utf-8")
 
-    def on_train_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Writes the result of this rank."""
         timed = self._steps[WARM_UP : self._memory_step]
         walls = [clock.wall for clock in timed]
@@ -87,6 +86,7 @@ class Measurement(Callback):
             # The thread that trains is asleep while it waits for other ranks; with a GPU it waits for that as well.
             "waited_share": None if on_cuda else clocks.share(timed, "asleep"),
             "moving_share": None if on_cuda else clocks.share(timed, "beside"),
+            "parameter_share": strategy.parameter_share,
             "minimum_bytes": strategy.minimum_bytes_sent(pl_module.net) if trainer.world_size > 1 else 0,
             "batch_norm_bytes": statistics_bytes(pl_module.net, trainer.num_micro_batches),
             "peak_resident_bytes": _peak_resident_bytes(),

@@ -18,7 +18,8 @@ MEANING = {
     "activations": "most bytes of storages that autograd kept for the backward pass at once; parameters don't count",
     "gathered": "most bytes of whole parameters at once in the place of shards",
     "sent": "bytes of TCP payload that a rank sent to others per step, mean over ranks, as the kernel counts them",
-    "minimum": "bytes that the strategy must send per rank and step, by its own algorithm over a ring",
+    "minimum": "bytes that a rank must send per step: ddp a ring all-reduce of the gradients, fsdp its gathers and one "
+    "reduce-scatter; batch_norm: what shared BatchNorm statistics take beside that",
     "in_flight_share": "share of a step in which a collective was under way, overlap included (profiler)",
     "waited_share": "share of a step in which the training thread was asleep: it waited for other ranks",
     "moving_share": "processor time of the threads that move the bytes over the step's time; they have the same core",
@@ -55,6 +56,7 @@ def _row(case: dict[str, Any], batch: int, cores: int) -> dict[str, Any]:
         "images_per_s": batch / step_s,
         "memory": {key: fullest[key] for key in (*_HELD, "activations", "gathered", "cuda_peak_bytes")},
         "held_bytes": max(sum(rank[key] for key in _HELD) for rank in ranks),
+        "parameter_share": max(rank["parameter_share"] for rank in ranks),
         "traffic": _traffic(ranks),
         "in_flight_share": statistics.mean(rank["in_flight_share"] for rank in ranks),
         "waited_share": _mean(rank["waited_share"] for rank in ranks),
@@ -96,13 +98,12 @@ def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     found = []
     for row in (r for r in rows if r["ranks"] > 1 and "error" not in r):
-        base = _base(row, rows)
-        if row["strategy"] == "fsdp" and base is not None:
-            share, limit = row["held_bytes"] / base["held_bytes"], GOAL_RATIO / row["ranks"]
+        base, share = _base(row, rows), row["parameter_share"]
+        if share < 1 and base is not None:
             what = f"parameters + gradients + optimizer state over those of {base['strategy']} x 1"
-            found.append(_goal(row, what, share, limit))
-        if row["strategy"] == "ddp" and row["traffic"]["ratio"] is not None:
-            found.append(_goal(row, "bytes sent over those of a ring all-reduce", row["traffic"]["ratio"], GOAL_RATIO))
+            found.append(_goal(row, what, row["held_bytes"] / base["held_bytes"], GOAL_RATIO * share))
+        if row["traffic"]["ratio"] is not None:
+            found.append(_goal(row, "bytes sent over the minimum", row["traffic"]["ratio"], GOAL_RATIO))
     return found
 
 

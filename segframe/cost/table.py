@@ -10,13 +10,14 @@ from rich.table import Table
 
 WIDTH = 120
 _MIB = 2**20
-_TIME = ("ranks", "ms", "img/s", "speed-\nup", "effi-\nciency")
+_CASE = ("model", "strategy")
+_TIME = ("ranks", "ms", "img/s", "speed\nup", "effi-\nciency")
 _MEMORY = ("para-\nmeters", "gradi-\nents", "optim.\nstate", "activa-\ntions", "gath-\nered")
 _TRAFFIC = ("MiB\nsent", "x mini-\nmum", "under\nway", "waited", "mov-\ning")
 _NUMBERS = (*_TIME, *_MEMORY, *_TRAFFIC)
 _NOTE = (
     "strong scaling: the global batch of {batch} stays the same; one core and one thread a rank, {cores} cores here. "
-    "MiB of the rank that holds most. Sent: per rank and step. Minimum: what the strategy must send. Under way: a "
+    "MiB of the rank that holds most. Sent: per rank and step. Minimum: of what the strategy must send. Under way: a "
     "collective was, overlap included. Waited: the training thread was asleep. Moving: threads that move bytes."
 )
 
@@ -29,12 +30,17 @@ def show(result: dict[str, Any]) -> None:
     """
     console = Console(width=min(WIDTH, Console().width) if Console().is_terminal else WIDTH)
     console.print(_table(result))
-    console.print(_NOTE.format(**result), style="dim", highlight=False)
+    console.print(note(result), style="dim", highlight=False)
     for row in result["cases"]:
         if "error" in row:
             console.print(f"failed: {row['model']} {row['strategy']} x {row['ranks']}: {row['error']}", markup=False)
     for goal in result["goals"]:
         console.print(goal_line(goal), highlight=False)
+
+
+def note(result: dict[str, Any]) -> str:
+    """Returns what has to be said of the columns."""
+    return _NOTE.format(**result)
 
 
 def goal_line(goal: dict[str, Any]) -> str:
@@ -43,9 +49,14 @@ def goal_line(goal: dict[str, Any]) -> str:
     return f"goal {word}: {goal['case']}: {goal['what']}: {goal['value']:.3f} (at most {goal['limit']:.3f})"
 
 
+def headings() -> list[str]:
+    """Returns what stands above the cells of a case, each on one line."""
+    return [name.replace("-\n", "").replace("\n", " ") for name in (*_CASE, *_NUMBERS)]
+
+
 def _table(result: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for name in ("model", "strategy"):
+    for name in _CASE:
         table.add_column(name, overflow="fold")
     for name in _NUMBERS:
         table.add_column(name, justify="right")
