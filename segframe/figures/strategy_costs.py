@@ -22,7 +22,7 @@ _PARTS = {
 _SENT, _COMPUTED = "#5b8c6e", "#8a8a8a"
 _TEXT = 8.0
 _BAR, _GAP, _TITLE, _FOOT, _HEAD = 0.26, 0.35, 0.3, 0.5, 0.45
-_LEFT, _RIGHT, _BETWEEN = 0.95, 0.25, 0.3
+_LEAST_LEFT, _RIGHT, _BETWEEN = 0.95, 0.25, 0.3
 _WIDTHS = (3.3, 1.6, 1.6)
 
 
@@ -48,24 +48,26 @@ def strategy_costs_figure(result: Mapping[str, Any]) -> Figure:
             groups.setdefault(row["model"], []).append(row)
     heights = {model: len(rows) * _BAR for model, rows in groups.items()}
     height = _HEAD + sum(_TITLE + h + _FOOT for h in heights.values())
-    figure = canvas.new_figure(_LEFT + sum(_WIDTHS) + _BETWEEN * (len(_WIDTHS) - 1) + _RIGHT, height)
+    names = [_name(row) for rows in groups.values() for row in rows]
+    left = max(_LEAST_LEFT, canvas.text_width(names, _TEXT) + 0.2)
+    figure = canvas.new_figure(left + sum(_WIDTHS) + _BETWEEN * (len(_WIDTHS) - 1) + _RIGHT, height)
     top = height - _HEAD
     for model, rows in groups.items():
         top -= _TITLE
         canvas.write(figure, 0.1, top + _TITLE - 0.05, model, _TEXT + 1, weight="bold")
-        _panels(figure, rows, top - heights[model], heights[model])
+        _panels(figure, rows, (left, top - heights[model]), heights[model])
         top -= heights[model] + _FOOT
     _legend(figure, height)
     return figure
 
 
-def _panels(figure: Figure, rows: Sequence[Mapping[str, Any]], bottom: float, height: float) -> None:
-    left = _LEFT
+def _panels(figure: Figure, rows: Sequence[Mapping[str, Any]], corner: tuple[float, float], height: float) -> None:
+    left, bottom = corner
     for width, draw in zip(_WIDTHS, (_memory, _traffic, _speed), strict=True):
         axes = canvas.add_axes(figure, left, bottom, width, height)
         canvas.plain(axes)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_yticks(range(len(rows)), [_name(row) for row in rows] if left == _LEFT else [""] * len(rows))
+        axes.set_yticks(range(len(rows)), [_name(row) if draw is _memory else "" for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.tick_params(labelsize=_TEXT)
         draw(axes, rows)

@@ -17,7 +17,7 @@ def case(model, strategy, ranks, **changes):
         "ranks": ranks,
         "shares_cores": ranks > 2,
         "speed_up": 1.5,
-        "memory": {key: 10 * MIB for key in KEYS},
+        "memory": dict.fromkeys(KEYS, 10 * MIB),
         "traffic": {"sent": 30 * MIB, "minimum": 20 * MIB},
         **changes,
     }
