@@ -116,11 +116,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def record(
-    folder: Path, values: dict[str, Any], speed: dict[str, float | None], status: str, error: BaseException
+    folder: Path, values: dict[str, Any], speed: dict[str, float | None], status: str, error: BaseException, rank: int
 ) -> None:
     """Writes how a run ended into results.json and, for an error, its traceback into error.txt."""
     try:
-        runfolder.write_results(folder, values, status, error=f"{type(error).__name__}: {error}", **speed)
+        told = {"error": f"{type(error).__name__}: {error}"} | ({"failed_rank": rank} if status == "failed" else {})
+        runfolder.write_results(folder, values, status, **told, **speed)
         if status == "failed":
             (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except OSError as failed:

@@ -233,8 +233,12 @@ def hosts() -> list[str]:
     return [store.get(f"host/{rank}").decode().split(" ")[0] for rank in range(_joined.place.world_size)]
 
 
-def leave() -> None:
-    """Ends the process group; rank 0 stays until the others have read what it keeps for them."""
+def leave(linger_s: float = _LINGER_S) -> None:
+    """Ends the process group; rank 0 stays a while for the others to read what it keeps for them.
+
+    Args:
+        linger_s: How long at most.
+    """
     global _joined, _store
     joined, _joined, _store = _joined, None, None
     if dist.is_initialized():
@@ -245,7 +249,7 @@ def leave() -> None:
         gone = joined.store.add("gone", 1)
         if joined.place.rank == 0 and not _uses_agent_store() and gone < joined.place.world_size:
             everyone = joined.place.world_size
-            wait_until(lambda: joined.store.add("gone", 0) >= everyone, time.monotonic() + _LINGER_S)
+            wait_until(lambda: joined.store.add("gone", 0) >= everyone, time.monotonic() + linger_s)
     except RuntimeError:
         return  # rank 0 has not waited longer
 

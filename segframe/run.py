@@ -19,7 +19,7 @@ from segframe.build import Run, assemble
 from segframe.callbacks.checkpoints import Interrupted
 from segframe.config.compose import RUN_DIR_VARIABLE, resolved
 from segframe.planning import check_folder
-from segframe.ranks import ENDED_BY_ANOTHER, SUPERVISED_VARIABLE, is_main_process
+from segframe.ranks import ENDED_BY_ANOTHER, SUPERVISED_VARIABLE, is_main_process, place
 
 
 def train(config: DictConfig, overrides: list[str]) -> int:
@@ -49,11 +49,11 @@ def train(config: DictConfig, overrides: list[str]) -> int:
     except (ConnectionError, rendezvous.AnotherRankError, Interrupted) as error:
         return _ended_by(error, folder, values, None)
     finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
         rendezvous.leave()
         # The next run of this process has a folder of its own.
         os.environ.pop(RUN_DIR_VARIABLE, None) if given is None else os.environ.update({RUN_DIR_VARIABLE: given})
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], folder: Path) -> int:
@@ -202,9 +202,9 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     else:
         is_mine = verdict.is_mine(by_another)
         message = f"error: {told}" if told else "".join(traceback.format_exception(error))
-    verdict.tell(message, is_mine)
+    verdict.tell(message, is_mine, of_all=stopped)
     if is_mine and records and folder.is_dir():
-        faults.record(folder, values, _speed(run), "interrupted" if stopped else "failed", error)
+        faults.record(folder, values, _speed(run), "interrupted" if stopped else "failed", error, place().rank)
     supervised = SUPERVISED_VARIABLE in os.environ
     if is_main_process() and records and not supervised and (folder / "checkpoints" / "last.ckpt").exists():
         print(f"go on with: {runfolder.command()} train resume={folder}", file=sys.stderr)

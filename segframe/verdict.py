@@ -33,18 +33,19 @@ def is_mine(by_another: bool) -> bool:
     return rendezvous.first_to_fail()
 
 
-def tell(message: str, is_mine: bool) -> None:
+def tell(message: str, is_mine: bool, of_all: bool = False) -> None:
     """Writes why this rank ended: to the terminal if it is the one to do so, and into its log.
 
     Args:
         message: What to say.
         is_mine: Whether this rank is the one.
+        of_all: Whether all ranks end for the same reason, so that it does not matter which tells.
     """
     here = place()
     if here.world_size == 1:
         print(f"\n{message}", file=sys.stderr, flush=True)
         return
-    text = f"\nrank {here.rank} (host {socket.gethostname()}): {message}"
+    text = f"\n{message}" if of_all else f"\nrank {here.rank} (host {socket.gethostname()}): {message}"
     own = logs.current()
     if own is not None:
         print(text, file=own, flush=True)
