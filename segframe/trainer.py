@@ -33,6 +33,7 @@ _ANSWERED_WARNINGS = (
     r".*GPU available but not used.*",
     r".*The `srun` command is available on your system but is not used.*",  # segframe starts processes itself
     r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen BatchNorm is asked for
+    r".*`broadcast_buffers` is deprecated.*",  # the name in every torch from 2.11
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 beside torch 2.11 and later
 )
 
