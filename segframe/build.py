@@ -72,7 +72,7 @@ def assemble(
     """
     import pytorch_lightning as pl
 
-    from segframe import spans
+    from segframe import rendezvous, spans
     from segframe.checkpoint import initialise_from
 
     config = copy.deepcopy(config)
@@ -80,8 +80,10 @@ def assemble(
     spans.check_ranks(values)
     spans.check_batch(values)
     pl.seed_everything(values["seed"], verbose=False)
-    data = _make_data(config, values, training, words)
-    _fill_class_weights(config, folder, data, may_reuse=checkpoint is not None or not training)
+    with rendezvous.rank_0_first("a look at the data") as is_first:
+        data = _make_data(config, values, training, words)
+        may_reuse = checkpoint is not None or not training or not is_first
+        _fill_class_weights(config, folder, data, may_reuse)
     task: Any = _make(
         config.task,
         net=_make(config.model),
@@ -105,7 +107,8 @@ def assemble(
         loggers=_loggers(config, folder, checkpoint) if training else [],
         **_devices(values["trainer"]),
     )
-    _read_from_cache(data, values["dataset"], training)
+    with rendezvous.rank_0_first("the cache", on_each_node=True):
+        _read_from_cache(data, values["dataset"], training)
     return Run(folder, values, task, data, trainer)
 
 

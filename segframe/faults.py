@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from segframe import runfolder
+from segframe import logs, runfolder
 from segframe.callbacks.auto_batch import is_out_of_memory
 from segframe.callbacks.checkpoints import Interrupted
 from segframe.checkpoint_io import write_checkpoint
@@ -54,9 +54,25 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return str(error.strerror or error)
+    if waited := _waited_for_others(error):
+        return waited
     if isinstance(error, MisconfigurationException):
         return _first_line(error)
     return str(error) if _is_ours(error) else None
+
+
+def _waited_for_others(error: BaseException) -> str | None:
+    """Returns what to say of a collective operation that another rank did not come to."""
+    found = re.search(r"Timed out waiting (\d+)\s*ms|ran for (\d+) milliseconds before timing out", str(error))
+    if found is None or not isinstance(error, RuntimeError):
+        return None
+    log = logs.current()
+    where = Path(log.name).parent if log else "the run folder's logs"
+    return (
+        f"waited {int(found[1] or found[2]) / 1000:g} s for the other ranks: one of them hangs, or is slower than "
+        f"strategy.timeout_s allows. {where} holds every rank's stack of that time; the rank whose stack is in no "
+        "collective operation is the one that the others waited for."
+    )
 
 
 def own_error(error: BaseException) -> BaseException:
@@ -116,7 +132,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def record(
-    folder: Path, values: dict[str, Any], speed: dict[str, float | None], status: str, error: BaseException, rank: int
+    folder: Path,
+    values: dict[str, Any],
+    speed: dict[str, float | None],
+    status: str,
+    error: BaseException,
+    rank: int = 0,
 ) -> None:
     """Writes how a run ended into results.json and, for an error, its traceback into error.txt."""
     try:

@@ -104,26 +104,29 @@ def agree(name: str, value: T, timeout_s: float | None = None) -> T:
 
 
 @contextmanager
-def rank_0_first(name: str) -> Iterator[bool]:
-    """Lets rank 0 do a thing before the others do it, and tells whether this is rank 0.
+def rank_0_first(name: str, on_each_node: bool = False) -> Iterator[bool]:
+    """Lets rank 0 do a thing before the others do it, and tells whether this is the rank that does.
 
     What rank 0 leaves in a file, the others then read. They end if rank 0 fails at it.
 
     Args:
         name: What is done, the same on all ranks.
+        on_each_node: Whether it is done once on each machine, by the first rank there.
 
     Raises:
-        AnotherRankError: On the others, if rank 0 failed.
+        AnotherRankError: On the others, if the first one failed.
     """
     joined = _need()
     if joined.place.world_size == 1:
         yield True
         return
-    key = joined.key(name)
-    if joined.place.rank != 0:
+    key, here = joined.key(name), joined.place
+    if on_each_node:
+        key = f"{key}/{here.node_rank}"
+    if (here.local_rank if on_each_node else here.rank) != 0:
         _wait_for(joined, key, None)
         if joined.store.get(key) == _GIVEN_UP.encode():
-            raise AnotherRankError(f"rank 0 has failed at this step: {name}")
+            raise AnotherRankError(f"the rank that goes first has failed at {name}")
         yield False
         return
     try:
