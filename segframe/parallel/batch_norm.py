@@ -106,9 +106,8 @@ class SharedBatchNorm(Added, _BatchNorm):
     def _normalized(self, x: Tensor) -> Tensor:
         x = _dense(x)
         with torch.no_grad():
-            mean_C, variance_C, count_R = _moments_of_all(x, self.ranks)
-            self._track(mean_C, variance_C, count_R.sum())
-        moments = (mean_C, variance_C, count_R)
+            moments = _moments_of_all(x, self.ranks)
+            self._track(*moments)
         output: Tensor = _Normalize.apply(x, self.weight, self.bias, *moments, self.eps, self.ranks.group)
         return output
 
@@ -165,7 +164,7 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _moments_of_all(x: Tensor, ranks: _Ranks) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns mean and variance of all ranks' values per channel, and each rank's number of values."""
+    """Returns mean, variance and number of all ranks' values per channel."""
     own_count, channels = x.numel() // max(1, x.shape[1]), x.shape[1]
     own_mean_C, own_variance_C = _own_moments(x)
     own = torch.cat((own_mean_C, own_variance_C, own_mean_C.new_full((1,), own_count)))
@@ -173,15 +172,16 @@ def _moments_of_all(x: Tensor, ranks: _Ranks) -> tuple[Tensor, Tensor, Tensor]:
     dist.all_gather(list(rows.unbind()), own, group=ranks.group)
     mean_RC, variance_RC, count_R1 = rows[:, :channels], rows[:, channels:-1], rows[:, -1:]
     # A rank with two values knows that there are two; only one with fewer waits to see the sum.
-    if own_count < 2 and (count := int(count_R1.sum())) < 2:
+    if own_count < 2 and count_R1.sum() < 2:
         raise ValueError(
-            f"BatchNorm got {count} value per channel from all {ranks.size} ranks together (input {tuple(x.shape)} "
-            "here), which it would normalise to 0; use a larger data.batch_size or crop."
+            f"BatchNorm got {int(count_R1.sum())} value per channel from all {ranks.size} ranks together (input "
+            f"{tuple(x.shape)} here), which it would normalise to 0; use a larger data.batch_size or crop."
         )
-    share_R1 = count_R1 / count_R1.sum()
+    count = count_R1.sum()
+    share_R1 = count_R1 / count
     mean_C = (share_R1 * mean_RC).sum(0)
     variance_C = (share_R1 * (variance_RC + (mean_RC - mean_C).square())).sum(0)
-    return mean_C, variance_C, count_R1.squeeze(1)
+    return mean_C, variance_C, count
 
 
 def _own_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,11 +213,11 @@ class _Normalize(Function):
         bias_C: Tensor | None,
         mean_C: Tensor,
         variance_C: Tensor,
-        count_R: Tensor,
+        count: Tensor,
         eps: float,
         group: ProcessGroup | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight_C, mean_C, torch.rsqrt(variance_C + eps), count_R)
+        ctx.save_for_backward(x, weight_C, mean_C, torch.rsqrt(variance_C + eps), count)
         ctx.group = group
         if not x.numel():
             return torch.empty_like(x)
@@ -227,7 +227,7 @@ class _Normalize(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_C, mean_C, invstd_C, count_R = ctx.saved_tensors
+        x, weight_C, mean_C, invstd_C, count = ctx.saved_tensors
         if dy.stride() != x.stride():
             dy = torch.empty_like(x).copy_(dy)
         weight_C = (torch.ones_like(mean_C) if weight_C is None else weight_C).to(mean_C.dtype)
@@ -235,7 +235,7 @@ class _Normalize(Function):
         dx = None
         if ctx.needs_input_grad[0]:
             dist.all_reduce(sums_2C, group=ctx.group)
-            dx = _input_gradient(dy, x, weight_C, mean_C, invstd_C, sums_2C, count_R)
+            dx = _input_gradient(dy, x, weight_C, mean_C, invstd_C, sums_2C, count)
         needs_weight, needs_bias = ctx.needs_input_grad[1:3]
         return dx, dweight_C if needs_weight else None, dbias_C if needs_bias else None, *[None] * 5
 
@@ -257,18 +257,19 @@ def _backward_sums(
 
 
 def _input_gradient(
-    dy: Tensor, x: Tensor, weight_C: Tensor, mean_C: Tensor, invstd_C: Tensor, sums_2C: Tensor, count_R: Tensor
+    dy: Tensor, x: Tensor, weight_C: Tensor, mean_C: Tensor, invstd_C: Tensor, sums_2C: Tensor, count: Tensor
 ) -> Tensor:
     """Returns weight * invstd * (dy - mean(dy) - xhat * mean(dy * xhat)), the means over all ranks."""
     if not x.numel():
         return torch.zeros_like(x)
     first_C, second_C = sums_2C.chunk(2)
     if x.is_cuda:
-        counts = count_R.to(torch.int32)
+        counts = count.to(torch.int32).view(1)
         return torch.batch_norm_backward_elemt(dy, x, mean_C, invstd_C, weight_C, first_C, second_C, counts)
     # Two passes by fused kernels: what is linear in x, then what is linear in dy.
     slope_C = weight_C * invstd_C
-    of_x_C, constant_C = (-slope_C * sum_C / count_R.sum() for sum_C in (second_C * invstd_C, first_C))
+    minus_mean_C = slope_C / -count
+    of_x_C, constant_C = minus_mean_C * invstd_C * second_C, minus_mean_C * first_C
     dx = F.batch_norm(_summable(x), mean_C, torch.ones_like(mean_C), of_x_C, constant_C, False, 0.0, 0.0)
     dx.addcmul_(_summable(dy), slope_C.view(1, -1, *[1] * (x.dim() - 2)))
     return dx.to(x.dtype)
