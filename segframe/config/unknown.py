@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segframe.config.foreign import instead_of
 from segframe.config.options import did_you_mean
 
 Groups = Mapping[str, Sequence[str]]
@@ -20,6 +21,8 @@ def unknown_option(group: str, option: str, offered: Groups) -> str:
     if group not in offered:
         return f"{group}={option}: there is no group `{group}`{did_you_mean(group, offered)}"
     names = offered[group]
+    if instead := instead_of(group, option):
+        return f"{group}={option}: there is no such option. {instead}. Options of {group}: {', '.join(names)}"
     hint = did_you_mean(option, names)
     elsewhere = [f"{other}={option}" for other in offered if option in offered[other]]
     if elsewhere and not hint:
