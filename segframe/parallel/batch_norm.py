@@ -94,22 +94,38 @@ class SharedBatchNorm(Added, _BatchNorm):
         Raises:
             ValueError: If all ranks together have fewer than two values per channel.
         """
-        if not self.training or self.ranks.size == 1:
+        if self.training and self.ranks.size > 1:
+            normalize = self._by_all_ranks
+        elif not self.training and self._has_lower_parameters:
+            normalize = self._by_running_statistics
+        else:
             return super().forward(input)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        output: Tensor = self._normalized(input)
+        output: Tensor = normalize(input)
         for name in self.steps_after:
             output = getattr(self, name)(output)
         return output
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _normalized(self, x: Tensor) -> Tensor:
+    def _by_all_ranks(self, x: Tensor) -> Tensor:
         x = _dense(x)
         with torch.no_grad():
             moments = _moments_of_all(x, self.ranks)
             self._track(*moments)
         output: Tensor = _Normalize.apply(x, self.weight, self.bias, *moments, self.eps, self.ranks.group)
         return output
+
+    @property
+    def _has_lower_parameters(self) -> bool:
+        """Whether FSDP gathers parameters in a precision that the running statistics don't have."""
+        weight, mean = self.weight, self.running_mean
+        return weight is not None and mean is not None and weight.dtype != mean.dtype
+
+    def _by_running_statistics(self, x: Tensor) -> Tensor:
+        mean_C, variance_C = self.running_mean, self.running_var
+        assert mean_C is not None
+        weight_C, bias_C = _as(mean_C, self.weight, self.bias)
+        return F.batch_norm(x, mean_C, variance_C, weight_C, bias_C, False, 0.0, self.eps)
 
     def _track(self, mean_C: Tensor, variance_C: Tensor, count: Tensor) -> None:
         """Moves the running statistics as plain BatchNorm does, by the unbiased variance of all values."""
@@ -199,6 +215,11 @@ def _summable(x: Tensor) -> Tensor:
     return x if x.is_cuda else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def _as(like: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
+    """Returns parameters in the type of statistics."""
+    return [None if parameter is None else parameter.to(like.dtype) for parameter in parameters]
+
+
 class _Normalize(Function):
     """(x - mean) / sqrt(variance + eps) * weight + bias, whose moments depend on every rank's x.
 
@@ -221,7 +242,7 @@ class _Normalize(Function):
         ctx.group = group
         if not x.numel():
             return torch.empty_like(x)
-        weight_C, bias_C = (None if p is None else p.to(mean_C.dtype) for p in (weight_C, bias_C))
+        weight_C, bias_C = _as(mean_C, weight_C, bias_C)
         return F.batch_norm(x, mean_C, variance_C, weight_C, bias_C, False, 0.0, eps)
 
     @staticmethod
@@ -270,6 +291,9 @@ def _input_gradient(
     slope_C = weight_C * invstd_C
     minus_mean_C = slope_C / -count
     of_x_C, constant_C = minus_mean_C * invstd_C * second_C, minus_mean_C * first_C
-    dx = F.batch_norm(_summable(x), mean_C, torch.ones_like(mean_C), of_x_C, constant_C, False, 0.0, 0.0)
+    # Older PyTorch refuses an epsilon of 0; these two add up to exactly 1.
+    epsilon = 2.0**-10
+    one_C = torch.full_like(mean_C, 1 - epsilon)
+    dx = F.batch_norm(_summable(x), mean_C, one_C, of_x_C, constant_C, False, 0.0, epsilon)
     dx.addcmul_(_summable(dy), slope_C.view(1, -1, *[1] * (x.dim() - 2)))
     return dx.to(x.dtype)

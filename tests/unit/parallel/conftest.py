@@ -42,7 +42,7 @@ def on_ranks(tmp_path):
         for process in ranks:
             process.start()
         for process in ranks:
-            process.join(30)
+            process.join(60)
             process.kill()
             process.join()
         errors = [path.read_text() for path in sorted(folder.glob("error-*"))]
