@@ -139,6 +139,13 @@ def benchmark(words: list[str]) -> int:
     return _further("benchmark", BENCHMARK_VERBS, words)
 
 
+def verify(words: list[str]) -> int:
+    """Certifies that a strategy computes what one process computes: strategy=NAME trainer.devices=N [model=NAME]."""
+    from segframe.verbs.verify import main as certify
+
+    return certify(words)
+
+
 def _further(verb: str, further: Sequence[str], words: list[str]) -> int:
     """Runs the verb that follows another one."""
     from importlib import import_module
@@ -165,6 +172,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "data": data,
     "benchmark": benchmark,
+    "verify": verify,
     "doctor": doctor,
 }
 """What the first word may be; a verb takes the other words and returns an exit code."""

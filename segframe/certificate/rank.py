@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segframe.certificate.progress import advance
 from segframe.ranks import place
 from segframe.runfolder import write_json
 
@@ -56,12 +57,13 @@ def run(task: Task) -> int:
 
 def _record(task: Task, name: str) -> None:
     from segframe import build
-    from segframe.certificate.record import Facts, Recorder, advance, switch_off_elementwise_dropout
+    from segframe.certificate.record import Facts, Recorder, switch_off_elementwise_dropout
     from segframe.config.compose import compose
 
     folder = task.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    advance(folder)
+    if place().rank == 0:
+        advance(folder)
     run_dir = folder / "run"
     words = [*task.words, f"trainer.precision={task.precisions[name]}", f"run.dir={run_dir}"]
     run = build.assemble(compose(words), run_dir, None, words=words)

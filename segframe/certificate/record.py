@@ -18,13 +18,11 @@ from torch.optim import Optimizer
 
 from segframe.callbacks.ema import KEY as EMA
 from segframe.callbacks.ema import Ema
+from segframe.certificate.progress import advance
 from segframe.certificate.watch import RandomLayers, Ties
 from segframe.contracts import FILLER, IGNORE_INDEX, Batch
 from segframe.runfolder import write_json
 from segframe.sharding import local
-
-PROGRESS_FILE = "progress"
-"""A file to which rank 0 adds a byte for each step, and one for the evaluation."""
 
 _TENSORS, _FACTS = "tensors.safetensors", "facts.json"
 
@@ -113,11 +111,8 @@ class Record:
         from safetensors import safe_open
 
         with safe_open(self.folder / _TENSORS, framework="pt") as file:
-            return {
-                key.partition("/")[2]: file.get_tensor(key)
-                for key in file.keys()
-                if key.partition("/")[0] == kind  # noqa: SIM118
-            }
+            keys = [key for key in file.keys() if key.partition("/")[0] == kind]  # noqa: SIM118 - it is no dict
+            return {key.partition("/")[2]: file.get_tensor(key) for key in keys}
 
     def kinds(self) -> list[str]:
         """Returns the kinds of tensors that there are."""
@@ -185,7 +180,8 @@ class Recorder(Callback):
     ) -> None:
         """Keeps the loss of the global batch."""
         self._facts.losses.append(float(pl_module.step_loss))
-        advance(self._folder)
+        if trainer.is_global_zero:
+            advance(self._folder)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Forgets an earlier evaluation."""
@@ -227,7 +223,7 @@ class Recorder(Callback):
         write_json(self._folder / f"rank-{self._own.rank}.json", asdict(self._own))
         if trainer.is_global_zero:
             self._write()
-        advance(self._folder)
+            advance(self._folder)
 
     def _take(self, kind: str, named: Mapping[str, Tensor]) -> None:
         # Copied: what a strategy returns may be the run's own memory.
@@ -239,13 +235,6 @@ class Recorder(Callback):
 
         save_file(self._tensors, self._folder / _TENSORS)
         write_json(self._folder / _FACTS, asdict(self._facts))
-
-
-def advance(folder: Path) -> None:
-    """Notes that a run has done one more of its steps, on whichever rank."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        with (folder / PROGRESS_FILE).open("ab") as file:
-            file.write(b".")
 
 
 def switch_off_elementwise_dropout(net: nn.Module) -> list[str]:

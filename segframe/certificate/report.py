@@ -65,7 +65,7 @@ class Report:
         """Prints the table, what was seen, and the verdict on standard output."""
         from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False)
         print(self.title)
         console.print(_numbers(self.rows))
         console.print(_seen(self.guards))
@@ -80,7 +80,9 @@ class Report:
             return f"PASS: the strategy computes what one process computes ({columns})."
         lines = []
         for row in self.failed_rows:
-            lines.append(f"  {row.name} ({row.precision}): {_number(row)} > {row.tolerance:.1e}; {row.note}")
+            lines.append(
+                f"  {row.name} ({row.precision}): {_number(row)} where {_tolerance(row)} is allowed; {row.note}"
+            )
         for guard in self.failed_guards:
             lines.append(f"  not so ({guard.precision}): {guard.name}; {guard.found}")
         head = "FAIL: the strategy does not compute what one process computes."
@@ -93,7 +95,8 @@ def _numbers(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     precisions = list(dict.fromkeys(row.precision for row in rows))
-    table = Table("largest difference", box=_box())
+    table = Table(box=_box(), padding=(0, 1, 0, 0))
+    table.add_column("largest difference", no_wrap=True)
     for precision in precisions:
         for text in (precision, "tolerance", ""):
             table.add_column(text, justify="right")
@@ -109,7 +112,10 @@ def _numbers(rows: Sequence[Row]) -> Table:
 def _seen(guards: Sequence[Guard]) -> Table:
     from rich.table import Table
 
-    table = Table("what had to happen", "seen", "", box=_box())
+    table = Table(box=_box(), padding=(0, 1, 0, 0))
+    table.add_column("what had to happen", no_wrap=True)
+    table.add_column("seen")
+    table.add_column()
     for name in dict.fromkeys(guard.name for guard in guards):
         same = [guard for guard in guards if guard.name == name]
         # One line for all precisions; the first in which it did not happen speaks for them.
