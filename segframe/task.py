@@ -101,6 +101,8 @@ class SegmentationTask(pl.LightningModule):
             memory.checkpoint_activations(self.net)
         if self._channels_last:
             self.net.to(memory_format=torch.channels_last)
+        # Before a checkpoint is loaded, which would be rounded to what the net was made in.
+        self.trainer.precision_plugin.convert_module(self.net)
         self._strategy.parallelize(self.net)
         if self._compile_net:
             self.net.compile()

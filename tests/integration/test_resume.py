@@ -228,3 +228,13 @@ def test_what_cannot_go_on_is_refused_and_leaves_the_run_as_it_was(undisturbed, 
     assert "is not a checkpoint of segframe" in refused(segframe, undisturbed)
     last.write_bytes(whole)
     assert "model" in refused(segframe, undisturbed, "model.width=8", "trainer.max_epochs=6")
+
+
+def test_a_double_precision_run_goes_on_bit_for_bit(segframe, words, rows, tmp_path):
+    words = [*words, "trainer.precision=64-true", "scheduler=constant", "trainer.max_epochs=3"]
+    assert segframe("train", *words, f"run.dir={tmp_path / 'whole'}")[0] == 0
+    assert segframe("train", *words, "trainer.max_steps=6", f"run.dir={tmp_path / 'parts'}")[0] == 0
+    assert segframe("train", f"resume={tmp_path / 'parts'}", "trainer.max_steps=-1")[0] == 0
+    whole, parts = ([(r["step"], r["train/loss"]) for r in rows(tmp_path / name)] for name in ("whole", "parts"))
+    assert [row for row in whole if row[1]] == [row for row in parts if row[1]]
+    assert any("." in loss and len(loss) > 14 for _, loss in whole), "no digits beyond single precision"
