@@ -58,10 +58,8 @@ def kept(folder: Path) -> Iterator[None]:
 def _record_flights(folder: Path) -> None:
     """Lets NCCL's flight recorder write its last collective operations beside the logs when one times out."""
     os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
-    for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):  # the new and the old name
-        os.environ.setdefault(name, "2000")
-    for name in ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"):
-        os.environ.setdefault(name, str(folder.absolute() / "flight-recorder-rank-"))
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", "2000")
+    os.environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(folder.absolute() / "flight-recorder-rank-"))
 
 
 class Tee:
