@@ -191,6 +191,25 @@ def start(tmp_path):
         process.clean_up()
 
 
+@pytest.fixture
+def on_ranks(tmp_path):
+    """Runs Python code in several ranks: ``on_ranks(code)`` returns (exit codes, what each rank wrote, the team)."""
+    from segframe.launch import start_ranks
+
+    teams = []
+
+    def run(code: str, num_ranks: int = 2, timeout_s: float = 60, **environment: str):
+        folder = tmp_path / f"ranks-{len(teams)}"
+        variables = {"OMP_NUM_THREADS": "1", **environment}
+        teams.append(start_ranks(exec, (code, {}), num_ranks, folder, variables))
+        codes = teams[-1].wait(timeout_s)
+        return codes, [(folder / f"rank-{rank}.log").read_text() for rank in range(num_ranks)], teams[-1]
+
+    yield run
+    for team in teams:
+        team.kill()
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Keeps what runs remember between each other out of the user's home."""
