@@ -54,8 +54,8 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return str(error.strerror or error)
-    if waited := _waited_for_others(error):
-        return waited
+    if about_others := _waited_for_others(error) or _lost_another(error):
+        return about_others
     if isinstance(error, MisconfigurationException):
         return _first_line(error)
     return str(error) if _is_ours(error) else None
@@ -69,9 +69,24 @@ def _waited_for_others(error: BaseException) -> str | None:
     log = logs.current()
     where = Path(log.name).parent if log else "the run folder's logs"
     return (
-        f"waited {int(found[1] or found[2]) / 1000:g} s for the other ranks: one of them hangs, or is slower than "
-        f"strategy.timeout_s allows. {where} holds every rank's stack of that time; the rank whose stack is in no "
-        "collective operation is the one that the others waited for."
+        f"waited {int(found[1] or found[2]) / 1000:g} s for the other ranks: one of them hangs, can't be reached any "
+        f"more, or is slower than strategy.timeout_s allows. {where} holds every rank's stack of that time; the rank "
+        "whose stack is in no collective operation is the one that the others waited for."
+    )
+
+
+def _lost_another(error: BaseException) -> str | None:
+    """Returns what to say of a rank that is gone without having told why."""
+    if isinstance(error, AnotherRankError):
+        return str(error)
+    if not is_another_ranks(error):
+        return None
+    peer = re.search(r"\[([0-9a-f.:]+)\]:\d+", str(error))
+    log = logs.current()
+    return (
+        f"another rank{f' on {peer[1]}' if peer else ''} is gone without a word: its process was killed, perhaps for "
+        f"want of memory, or its machine is down. {Path(log.name).parent if log else 'The logs folder of the run'} "
+        "holds what every rank wrote last."
     )
 
 

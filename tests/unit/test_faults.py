@@ -132,3 +132,10 @@ def test_how_a_run_ended_is_on_record(tmp_path):
     assert (results["status"], results["error"]) == ("failed", "ValueError: of this")
     assert results["seconds_per_step"] == 0.5
     assert "of this" in (tmp_path / "error.txt").read_text()
+
+
+def test_a_rank_that_is_gone_without_a_word_is_told_by_its_address():
+    error = RuntimeError("[x/pair.cc:545] Read error [10.77.0.2]:63106: Connection reset by peer. This is typically")
+    told = faults.explain(error, 4, 1, "48x48")
+    assert "another rank on 10.77.0.2 is gone without a word" in told
+    assert "pair.cc" not in told
