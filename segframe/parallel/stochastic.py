@@ -18,9 +18,10 @@ def share_randomness(net: nn.Module, rank: int, size: int) -> list[str]:
 
     What drops whole channels or paths of an image (Dropout1d to 3d, DropPath, EfficientNet's
     drop-connect) draws for the images of all ranks and takes those of its own, so that the ranks
-    together drop what one process drops. What draws a number for every element (Dropout, AlphaDropout,
-    FeatureAlphaDropout, DropBlock2d) draws differently on each rank: as random as in one process, but
-    not the same numbers. Parameters, buffers and their names stay as they are, and so does evaluation.
+    together drop what one process drops. Dropout, which draws a number for every element, does so on up to
+    eight ranks: beyond, drawing for all of them would cost more than it is worth. There, and in AlphaDropout,
+    FeatureAlphaDropout and DropBlock2d, each rank draws for itself: as random as in one process, but not the
+    same numbers. Parameters, buffers and their names stay as they are, and so does evaluation.
 
     Args:
         net: Changed in place; one rank alone changes nothing.
@@ -93,6 +94,20 @@ class DrawnForItself(_Shared):
             return forward(x)
 
 
+class ElementsForAll(DrawnForItself):
+    """Multiplies elements by factors that it draws for those of all ranks, where these are few."""
+
+    def _drawn(self, x: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.size > _FEW_RANKS or x.dim() == 0:
+            return super()._drawn(x, forward)
+        # Numbers are drawn in the order of memory, so all ranks' factors lie as one process's would.
+        layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
+        everything = torch.ones((self.size * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device).contiguous(
+            memory_format=layout
+        )
+        return x * forward(everything)[self.rank * len(x) : (self.rank + 1) * len(x)]
+
+
 class DropConnectForAll(_Shared):
     """EfficientNet's block of segmentation-models-pytorch, whose drop-connect is no module."""
 
@@ -118,12 +133,17 @@ _KINDS: dict[str, type[_Shared]] = {
     "timm.layers.drop.DropPath": DrawnForAll,
     "torchvision.ops.stochastic_depth.StochasticDepth": DrawnForAll,
     "segmentation_models_pytorch.encoders._efficientnet.MBConvBlock": DropConnectForAll,
-    "torch.nn.modules.dropout.Dropout": DrawnForItself,
+    "torch.nn.modules.dropout.Dropout": ElementsForAll,
     "torch.nn.modules.dropout.AlphaDropout": DrawnForItself,
     "torch.nn.modules.dropout.FeatureAlphaDropout": DrawnForItself,
     "timm.layers.drop.DropBlock2d": DrawnForItself,
 }
+_FEW_RANKS = 8
 _LEAST_AXES: dict[type, int] = {nn.Dropout1d: 3, nn.Dropout2d: 3, nn.Dropout3d: 5}
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _probability(module: Any) -> float:

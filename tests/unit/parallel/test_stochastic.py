@@ -23,11 +23,12 @@ OF_IMAGES = {
     "Dropout3d": (nn.Dropout3d(0.4), (4, 6, 2, 3, 2)),
     "DropPath": (DropPath(0.4), (4, 6, 5, 7)),
     "DropPath of tokens": (DropPath(0.4), (4, 10, 6)),
+    "Dropout": (nn.Dropout(0.4), (4, 6, 5, 7)),
+    "Dropout inplace": (nn.Dropout(0.4, inplace=True), (4, 6, 5)),
     "StochasticDepth": (StochasticDepth(0.4, "row"), (4, 6, 5, 7)),
     "StochasticDepth of a batch": (StochasticDepth(0.4, "batch"), (4, 6, 5, 7)),
 }
 OF_ELEMENTS = {
-    "Dropout": nn.Dropout(0.4),
     "AlphaDropout": nn.AlphaDropout(0.4),
     "FeatureAlphaDropout": nn.FeatureAlphaDropout(0.4),
     "DropBlock2d": DropBlock2d(0.4, block_size=2),
@@ -60,10 +61,10 @@ def test_ranks_together_drop_what_one_process_drops(name, size, dtype):
         assert not torch.equal(torch.cat([seeded(module, part) for part in x.chunk(size)]), whole)
 
 
-def test_channels_last_images_and_their_gradients():
+@pytest.mark.parametrize("module", [nn.Dropout2d(0.4), nn.Dropout(0.4)], ids=["channels", "elements"])
+def test_channels_last_images_and_their_gradients(module):
     x = torch.randn(4, 6, 5, 7).contiguous(memory_format=torch.channels_last)
     inputs = [part.clone(memory_format=torch.preserve_format).requires_grad_() for part in (x, *x.chunk(2))]
-    module = nn.Dropout2d(0.4)
     outputs = [seeded(m, i) for m, i in zip([module, *(shared(module, r, 2) for r in (0, 1))], inputs, strict=True)]
     for output in outputs:
         assert output.is_contiguous(memory_format=torch.channels_last)
@@ -87,9 +88,10 @@ def test_elements_are_drawn_for_each_rank(name):
     assert not torch.equal(following[0][1], outputs[0])
 
 
-def test_ranks_drop_elements_independently():
+@pytest.mark.parametrize("size", [2, 9])
+def test_ranks_drop_elements_independently(size):
     x = torch.ones(400, 400)
-    kept = [seeded(shared(nn.Dropout(0.4), rank, 2), x) != 0 for rank in range(2)]
+    kept = [seeded(shared(nn.Dropout(0.4), rank, size), x) != 0 for rank in range(2)]
     for mask in kept:
         assert mask.float().mean().item() == pytest.approx(0.6, abs=0.006)
     both = (kept[0] & kept[1]).float().mean().item()
