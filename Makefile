@@ -1,10 +1,10 @@
-# make train | test | lint | bench | bench-data | bench-strategies: each makes .venv first if it is missing.
+# make train | test | lint | bench | bench-data | bench-strategies | verify-all: each makes .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help train test lint bench bench-data bench-strategies clean
+.PHONY: help train test lint bench bench-data bench-strategies verify-all clean
 
 help:
 	@echo "make train       train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench       timings against a bare loop and torchmetrics, into benchmarks/"
 	@echo "make bench-data  samples per second against albumentations and torchvision, into benchmarks/"
 	@echo "make bench-strategies  time, memory and traffic of every strategy, into benchmarks/ and docs/ (under 8 minutes)"
+	@echo "make verify-all  every strategy with every model against one process, into benchmarks/ and docs/ (hours)"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,6 +46,9 @@ bench-data: $(READY)
 bench-strategies: $(READY)
 	$(BIN)/segframe benchmark strategies model=pspnet,segnet strategy=single,ddp,fsdp ranks=1,2,4 steps=7 \
 	  out=build/strategies; status=$$?; $(BIN)/python scripts/strategies_page.py build/strategies && exit $$status
+
+verify-all: $(READY)
+	$(BIN)/python scripts/verify_all.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -37,7 +37,7 @@ class Row:
 
 
 ROUNDING_FACTOR = 4.0
-"""How many times as far as from its own fp64 run one process's fp32 gradients may be from a strategy's."""
+"""How many times as far as from its own fp64 run a run in one process may be from a strategy's."""
 
 
 def compare(
@@ -54,33 +54,30 @@ def compare(
         other: The run under the strategy.
         precision: The name of the column.
         tolerance: Of relative differences.
-        exact: The run in one process in fp64, where ``precision`` is lower. Gradients may then differ by what
-            rounding does to one process alone, where that is more: the derivative of ReLU and max-pooling jumps.
+        exact: The run in one process in fp64, where ``precision`` is lower. What rounding alone does to one
+            process is then allowed to a strategy too: ReLU's derivative jumps, and so does where pooling points.
     """
-    rows = [_losses(reference.facts.losses, other.facts.losses, precision, tolerance)]
-    rounding = 0.0 if exact is None else ROUNDING_FACTOR * gradient_rounding(reference, exact)
-    rows.append(_gradients(reference, other, precision, max(tolerance, rounding)))
+    alone = {} if exact is None else {row.name: row.difference for row in _rows(exact, reference, precision, 0.0, {})}
+    return _rows(reference, other, precision, tolerance, alone)
+
+
+def _rows(reference: Record, other: Record, precision: str, tolerance: float, alone: Mapping[str, float]) -> list[Row]:
+    def allowed(name: str, least: float) -> float:
+        rounding = ROUNDING_FACTOR * alone.get(name, 0.0)
+        return max(least, rounding) if math.isfinite(rounding) else least
+
+    rows = [_losses(reference.facts.losses, other.facts.losses, precision, allowed("loss", tolerance))]
+    rows.append(_gradients(reference, other, precision, allowed("gradients", tolerance)))
     for name, kind in (("parameters", "parameter"), ("BatchNorm buffers", "buffer"), ("EMA", "average")):
-        rows.append(_kind(reference, other, kind, name, precision, tolerance))
-    counted = _confusion(reference, other, precision, exactly=precision == "fp64")
+        rows.append(_kind(reference, other, kind, name, precision, allowed(name, tolerance)))
+    ties = 0 if precision == "fp64" else reference.facts.ties
+    counted = _confusion(reference, other, precision, allowed("confusion matrix", ties))
     rows.append(counted)
-    rows.append(_metric(reference, other, "val/loss", precision, tolerance))
+    rows.append(_metric(reference, other, "val/loss", precision, allowed("val/loss", tolerance)))
     # An IoU follows from counts: pixels that were allowed to move have moved it.
     freedom = counted.difference * _iou_per_pixel(reference) if counted.passed else 0.0
-    rows.append(_metric(reference, other, "val/miou", precision, tolerance + freedom))
+    rows.append(_metric(reference, other, "val/miou", precision, allowed("val/miou", tolerance + freedom)))
     return rows
-
-
-def gradient_rounding(reference: Record, exact: Record) -> float:
-    """Returns how far one process's gradients of the first step are from those of its fp64 run.
-
-    Args:
-        reference: In lower precision.
-        exact: In fp64.
-    """
-    kind = "gradient 1"
-    own = {name: x.double() for name, x in reference.tensors(kind).items()}
-    return furthest({name: x.double() for name, x in exact.tensors(kind).items()}, own)[0]
 
 
 def furthest(reference: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> tuple[float, str]:
@@ -105,7 +102,7 @@ def furthest(reference: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> tu
 
 
 def _difference(own: Tensor, others: Tensor, scale: float) -> float:
-    if own.shape != others.shape or own.dtype != others.dtype:
+    if own.shape != others.shape or own.is_floating_point() != others.is_floating_point():
         return math.inf
     if own.numel() == 0:
         return 0.0
@@ -152,13 +149,12 @@ def _ending(named: Mapping[str, Tensor], leaf: str) -> dict[str, Tensor]:
     return {key: x for key, x in named.items() if not leaf or key.rpartition(".")[2] == leaf}
 
 
-def _confusion(reference: Record, other: Record, precision: str, exactly: bool) -> Row:
-    """Compares counts: equal where ``exactly``, else no more pixels elsewhere than there are ties."""
+def _confusion(reference: Record, other: Record, precision: str, allowed: float) -> Row:
+    """Compares counts: every pixel is counted, and no more than ``allowed`` of them elsewhere."""
     name, unit = "confusion matrix", "pixels"
     own, others = reference.tensors("confusion").get("matrix"), other.tensors("confusion").get("matrix")
     if own is None or others is None or own.shape != others.shape:
         return Row(name, precision, math.inf, 0.0, False, "nothing was evaluated", unit)
-    allowed = 0 if exactly else reference.facts.ties
     if not own.sum(1).equal(others.sum(1)):
         note = f"{int(own.sum())} pixels were counted in one process and {int(others.sum())} under the strategy"
         return Row(name, precision, float((own - others).abs().sum()), allowed, False, note, unit)

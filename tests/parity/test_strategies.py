@@ -1,4 +1,4 @@
-"""The certificate: every strategy of conf/strategy computes what one process computes, and is seen to fail when it does not."""
+"""The certificate: every strategy computes what one process computes, and one that does not is seen to fail."""
 
 from __future__ import annotations
 
@@ -112,7 +112,15 @@ def test_the_message_of_a_rank_ends_it(verify):
 def test_the_command(segframe, monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "certificate.json"
-    words = ("verify", "strategy=ddp", "model=tiny", "trainer.devices=2", "verify.precisions=fp64", f"out={out}", *SMALL)
+    words = (
+        "verify",
+        "strategy=ddp",
+        "model=tiny",
+        "trainer.devices=2",
+        "verify.precisions=fp64",
+        f"out={out}",
+        *SMALL,
+    )
     code, said, told = segframe(*words)
     assert code == 0
     assert said.splitlines()[0].startswith("strategy=ddp on 2 ranks against one process: Tiny")

@@ -1,0 +1,112 @@
+"""Certifies every strategy of several ranks with every model, and writes benchmarks/certificate_cpu.json and docs.
+
+python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md]
+
+What is already in the file for equal code is kept, so an interrupted matrix goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from segframe.certificate.report import Report
+from segframe.certificate.run import RankError, certify
+from segframe.config.options import ConfigError
+from segframe.runfolder import git_state, versions, write_json
+
+ROOT = Path(__file__).parents[1]
+_OF_ONE_PROCESS = {"single", "auto"}  # the reference, and a word for one of the others
+_MARKS = "<!-- table -->", "<!-- end of table -->"
+
+
+def main(words: list[str]) -> int:
+    """Runs the matrix; returns 1 if a certificate failed.
+
+    Args:
+        words: The command line.
+    """
+    given = dict(word.split("=", 1) for word in words)
+    strategies = _chosen(given.get("strategies"), "strategy", _OF_ONE_PROCESS)
+    models = _chosen(given.get("models"), "model", set())
+    ranks = [int(text) for text in given.get("ranks", "2,3,4").split(",")]
+    out = Path(given.get("out", ROOT / "benchmarks/certificate_cpu.json"))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    rows: list[dict[str, Any]] = _kept(out)
+    done = {(row["strategy"], row["model"], row["ranks"]) for row in rows}
+    wanted = [(s, m, n) for m in models for n in ranks for s in strategies if (s, m, n) not in done]
+    with tempfile.TemporaryDirectory(prefix="segframe-references-") as folder:
+        for number, (strategy, model, count) in enumerate(wanted, 1):
+            print(f"[{number} of {len(wanted)}] {strategy}, {model}, {count} ranks", file=sys.stderr, flush=True)
+            rows.append(
+                {"strategy": strategy, "model": model, "ranks": count, **_certified(strategy, model, count, folder)}
+            )
+            write_json(out, {"versions": versions(), "git": git_state(), "rows": rows})
+    _write_table(Path(given.get("docs", ROOT / "docs/certificate.md")), rows)
+    failed = [row for row in rows if row["verdict"] == "FAIL"]
+    print(f"{len(rows) - len(failed)} of {len(rows)} did not fail; wrote {out}")
+    return 1 if failed else 0
+
+
+def _chosen(text: str | None, group: str, left_out: set[str]) -> list[str]:
+    if text:
+        return text.split(",")
+    return sorted({file.stem for file in (ROOT / "conf" / group).glob("*.yaml")} - left_out)
+
+
+def _kept(out: Path) -> list[dict[str, Any]]:
+    if not out.is_file():
+        return []
+    content = json.loads(out.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = content["rows"]
+    return rows if content["git"] == git_state() and content["versions"] == versions() else []
+
+
+def _certified(strategy: str, model: str, count: int, folder: str) -> dict[str, Any]:
+    """Returns a row of the matrix; what is refused says why."""
+    words = [f"strategy={strategy}", f"model={model}"]
+    try:
+        report = certify(words, count, reference_dir=Path(folder))
+    except (ConfigError, RankError) as error:
+        text = str(error).strip()
+        is_refused = isinstance(error, ConfigError) or "Traceback" not in text
+        return {"verdict": "refused" if is_refused else "FAIL", "why": text}
+    print(report.verdict(), file=sys.stderr, flush=True)
+    return {"verdict": "PASS" if report.passed else "FAIL", **_worst(report), "report": report.as_json()}
+
+
+def _worst(report: Report) -> dict[str, Any]:
+    """Returns for each precision and quantity the difference; null where it is not finite."""
+    content = report.as_json()["rows"]
+    return {"differences": {f"{row['precision']} {row['name']}": row["difference"] for row in content}}
+
+
+def _write_table(page: Path, rows: list[dict[str, Any]]) -> None:
+    """Replaces the table of the page."""
+    head = "| model | strategy | ranks | loss | gradients | parameters | BatchNorm | pixels | fp32 loss | |\n"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|---|\n"]
+    for row in sorted(rows, key=lambda r: (r["model"], r["strategy"], r["ranks"])):
+        found = row.get("differences", {})
+        names = ("loss", "gradients", "parameters", "BatchNorm buffers", "confusion matrix")
+        cells = [_cell(found.get(f"fp64 {name}"), name) for name in names] + [_cell(found.get("fp32 loss"), "loss")]
+        lines.append(
+            f"| {row['model']} | {row['strategy']} | {row['ranks']} | {' | '.join(cells)} | {row['verdict']} |\n"
+        )
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(_MARKS[0])
+    after = rest.split(_MARKS[1])[1]
+    page.write_text(f"{before}{_MARKS[0]}\n\n{''.join(lines)}\n{_MARKS[1]}{after}", encoding="utf-8")
+
+
+def _cell(value: float | None, name: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if name == "confusion matrix" else f"{value:.0e}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
