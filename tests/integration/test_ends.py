@@ -106,7 +106,6 @@ def test_no_run_overwrites_another_and_none_pretends_to_change_its_optimizer(seg
         (["callbacks.checkpoints.monitor=val/mIoU"], "did you mean val/miou?"),
         (["dataset.num_classes=4"], "Synthetic has 6 classes"),
         (["dataset.ignore_index=254"], "set dataset.ignore_index=255"),
-        (["strategy=single", "trainer.devices=2"], "trainer.devices=2 asks for 2"),
         (["trainer.accelerator=gpu"], "gpu"),
     ],
 )
@@ -134,6 +133,27 @@ def test_what_is_out_of_range_ends_before_anything_starts(segframe, word, tmp_pa
     assert code == 2
     assert word.split("=")[0] in told
     assert "allowed" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["strategy=single", "trainer.devices=2"],
+            "trainer.devices=2 asks for 2; use strategy=ddp or trainer.devices=1",
+        ),
+        (["strategy=ddp", "trainer.devices=3"], "the nearest that does is data.batch_size=3"),
+        (["strategy=ddp", "trainer.num_nodes=2"], "torchrun --nnodes=2"),
+        (["strategy=dp"], "one Python lock"),
+        (["strategy=deepspeed_stage_3"], "strategy=fsdp splits parameters"),
+    ],
+)
+def test_what_no_ranks_could_do_ends_before_any_is_started(segframe, small, tmp_path, words, message):
+    code, _, told = segframe("train", *small, *words, f"run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert message in told
+    assert told.count("segframe:") == 1
     assert not (tmp_path / "run").exists()
 
 
