@@ -95,10 +95,12 @@ def _measured(cases: Sequence[Case], steps: int) -> list[dict[str, Any]]:
     from segframe.cost.length import total_steps
 
     total, found = total_steps(steps), []
-    interval = 0.2 if sys.stderr.isatty() else 20.0
+    interval = 0.5 if sys.stderr.isatty() else 20.0
     with (
         tempfile.TemporaryDirectory() as folder,
-        tqdm(total=total * len(cases), unit="step", file=sys.stderr, mininterval=interval, ncols=100) as bar,
+        tqdm(
+            total=total * len(cases), unit="step", file=sys.stderr, mininterval=interval, miniters=1, ncols=100
+        ) as bar,
     ):
         for number, case in enumerate(cases):
             bar.set_description(str(case))
@@ -107,6 +109,9 @@ def _measured(cases: Sequence[Case], steps: int) -> list[dict[str, Any]]:
 
             def at_step(step: int, before: int = number * total) -> None:
                 bar.update(before + step - bar.n)
+                if time.time() - bar.last_print_t >= interval:  # also while ranks start, or a step takes long
+                    bar.refresh()
+                    bar.last_print_t = time.time()
 
             found.append(run(case, steps, total, place, at_step))
             bar.update((number + 1) * total - bar.n)
