@@ -35,9 +35,10 @@ def plan(values: dict[str, Any]) -> int:
     if there is not None and asked > there:
         nearest = f"trainer.devices={there}" if there else "trainer=cpu"
         count = f"{there} {'is' if there == 1 else 'are'} there"
+        on_cpu = f", or trainer=cpu strategy=ddp trainer.devices={asked}, processes on the CPU" if asked > 1 else ""
         raise ConfigError(
-            f"trainer.devices={_shown(values)} asks for {asked} GPUs and {count}; use "
-            f"{nearest}, or trainer=cpu strategy=ddp trainer.devices={asked} for {asked} processes on the CPU."
+            f"trainer.devices={_shown(values)} asks for {asked} GPU{'s' if asked > 1 else ''} and {count}; use "
+            f"{nearest}{on_cpu}."
         )
     return asked
 

@@ -23,9 +23,9 @@ def check_ranks(values: dict[str, Any]) -> None:
     asked = _num_ranks(values)
     if asked > 1 and place().world_size == 1:
         raise ValueError(
-            f"trainer.devices={values['trainer']['devices']} x trainer.num_nodes={values['trainer']['num_nodes']} asks for "
-            f"{asked} processes and this one is alone: start them by `segframe train ...`, torchrun or srun, or set "
-            "trainer.devices=1."
+            f"trainer.devices={values['trainer']['devices']} x trainer.num_nodes={values['trainer']['num_nodes']} asks "
+            f"for {asked} processes and this one is alone: start them by `segframe train ...`, torchrun or srun, or "
+            "set trainer.devices=1."
         )
 
 

@@ -106,7 +106,6 @@ def test_no_run_overwrites_another_and_none_pretends_to_change_its_optimizer(seg
         (["callbacks.checkpoints.monitor=val/mIoU"], "did you mean val/miou?"),
         (["dataset.num_classes=4"], "Synthetic has 6 classes"),
         (["dataset.ignore_index=254"], "set dataset.ignore_index=255"),
-        (["trainer.accelerator=gpu"], "gpu"),
     ],
 )
 def test_what_cannot_be_is_one_message(segframe, small, tmp_path, words, message):
@@ -144,6 +143,7 @@ def test_what_is_out_of_range_ends_before_anything_starts(segframe, word, tmp_pa
             "trainer.devices=2 asks for 2; use strategy=ddp or trainer.devices=1",
         ),
         (["strategy=ddp", "trainer.devices=3"], "the nearest that does is data.batch_size=3"),
+        (["strategy=ddp", "trainer.accelerator=gpu", "trainer.devices=99"], "asks for 99 GPUs and"),
         (["strategy=ddp", "trainer.num_nodes=2"], "torchrun --nnodes=2"),
         (["strategy=dp"], "one Python lock"),
         (["strategy=deepspeed_stage_3"], "strategy=fsdp splits parameters"),
