@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -22,7 +22,8 @@ class Row:
         precision: The column.
         difference: How far apart the two runs are; NaN where there was nothing to compare.
         tolerance: The most that they may be apart; both are relative but where ``unit`` says otherwise.
-        passed: Whether they are not further apart; None where the run has no such quantity.
+        passed: Whether they are not further apart; None where the run has no such quantity, or rounding alone
+            moves it too far to tell.
         note: Where the largest difference is, or why there is none.
         unit: What is counted; empty for a share of the largest value.
     """
@@ -37,7 +38,11 @@ class Row:
 
 
 ROUNDING_FACTOR = 4.0
-"""How many times as far as from its own fp64 run a run in one process may be from a strategy's."""
+"""How many times as far as from its own fp64 run a run in one process may be from a strategy's: each of the two runs
+may be twice as far from the truth as one process was found to be."""
+
+MOST_ROUNDING = 0.1
+"""A relative tolerance beyond which a comparison would say nothing; such a row is shown and not judged."""
 
 
 def compare(
@@ -58,7 +63,12 @@ def compare(
             process is then allowed to a strategy too: ReLU's derivative jumps, and so does where pooling points.
     """
     alone = {} if exact is None else {row.name: row.difference for row in _rows(exact, reference, precision, 0.0, {})}
-    return _rows(reference, other, precision, tolerance, alone)
+    return [_unjudged(row) for row in _rows(reference, other, precision, tolerance, alone)]
+
+
+def _unjudged(row: Row) -> Row:
+    tells = row.unit or row.tolerance <= MOST_ROUNDING or not math.isfinite(row.difference)
+    return row if tells else replace(row, passed=None)
 
 
 def _rows(reference: Record, other: Record, precision: str, tolerance: float, alone: Mapping[str, float]) -> list[Row]:

@@ -57,7 +57,7 @@ def run(task: Task) -> int:
 
 def _record(task: Task, name: str) -> None:
     from segframe import build
-    from segframe.certificate.record import Facts, Recorder, switch_off_elementwise_dropout
+    from segframe.certificate.record import Facts, Recorder
     from segframe.config.compose import compose
 
     folder = task.folder / name
@@ -74,7 +74,6 @@ def _record(task: Task, name: str) -> None:
         clip=(float(clip), settings["gradient_clip_algorithm"]) if clip else None,
         num_val=run.data.num_val,
         labelled_pixels=_labelled_pixels(run.data),
-        switched_off=switch_off_elementwise_dropout(run.task.net),
     )
     run.callbacks.append(Recorder(folder, task.num_steps, task.tolerances[name], facts))
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from segframe.callbacks.ema import KEY as EMA
@@ -71,7 +71,6 @@ class Facts:
         num_val: Images of the validation set.
         labelled_pixels: Labelled pixels of the validation set, counted from its masks.
         ties: Pixels of rank 0's evaluation whose best two classes differences within the tolerance could swap.
-        switched_off: Layers whose randomness is not comparable and was switched off.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -84,7 +83,6 @@ class Facts:
     num_val: int = 0
     labelled_pixels: int = 0
     ties: int = 0
-    switched_off: list[str] = field(default_factory=list)
 
 
 class Record:
@@ -235,17 +233,6 @@ class Recorder(Callback):
 
         save_file(self._tensors, self._folder / _TENSORS)
         write_json(self._folder / _FACTS, asdict(self._facts))
-
-
-def switch_off_elementwise_dropout(net: nn.Module) -> list[str]:
-    """Makes element-wise dropout keep everything, and returns the names of those layers that did not.
-
-    Each rank draws its own part's elements; drawing the whole batch's would cost as much as one process.
-    """
-    found = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]
-    for _, module in found:
-        module.p = 0.0
-    return [name for name, _ in found]
 
 
 def _permitted(named: Mapping[str, Tensor], share: float) -> int:

@@ -131,7 +131,7 @@ def _box() -> Any:
 
 
 def _number(row: Row) -> str:
-    if row.passed is None:
+    if math.isnan(row.difference):
         return "none"
     return f"{row.difference:.0f} {row.unit}" if row.unit else f"{row.difference:.1e}"
 

@@ -99,13 +99,15 @@ class ElementsForAll(DrawnForItself):
 
     def _drawn(self, x: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
         if self.size > _FEW_RANKS or x.dim() == 0:
-            return super()._drawn(x, forward)
+            alone: Tensor = super()._drawn(x, forward)
+            return alone
         # Numbers are drawn in the order of memory, so all ranks' factors lie as one process's would.
         layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
         everything = torch.ones((self.size * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device).contiguous(
             memory_format=layout
         )
-        return x * forward(everything)[self.rank * len(x) : (self.rank + 1) * len(x)]
+        factors: Tensor = forward(everything)
+        return x * factors[self.rank * len(x) : (self.rank + 1) * len(x)]
 
 
 class DropConnectForAll(_Shared):
