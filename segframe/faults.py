@@ -114,7 +114,7 @@ def is_another_ranks(error: BaseException) -> bool:
 
 
 def save_state(folder: Path, batch: Batch, step: int, weights: dict[str, torch.Tensor], rank: int) -> str:
-    """Writes the batch and the weights of a step whose loss was not finite; returns a sentence on where."""
+    """Writes the batch of a step whose loss was not finite, and on rank 0 the weights; returns a sentence on where."""
     path = folder / "checkpoints" / f"nonfinite-step{step}-rank{rank}.pt"
     names = {"step": step, "image": batch.image, "mask": batch.mask, "names": list(batch.names)}
     try:

@@ -192,7 +192,9 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     crop = "x".join(map(str, values["augment"]["sample"].get("crop_size") or ["whole image"]))
     told = faults.explain(error, values["data"]["batch_size"], parts, crop)
     if run is not None and isinstance(error, task.NonFiniteLossError) and error.batch is not None:
-        saved = faults.save_state(folder, error.batch, error.step, run.task.net.state_dict(), run.trainer.global_rank)
+        strategy: Any = run.trainer.strategy
+        weights = strategy.whole(run.task.net.state_dict())  # the loss is that of all ranks, so all of them are here
+        saved = faults.save_state(folder, error.batch, error.step, weights, run.trainer.global_rank)
         told = f"{told} {saved}"
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     by_another = faults.is_another_ranks(error)
