@@ -86,7 +86,10 @@ def _started_again(values: dict[str, Any], words: list[str]) -> str | None:
         return None
     from segframe import restarts
 
-    return restarts.folder_to_go_on_with(values, _taken(words, "run.dir"), _taken(words, "resume"))
+    try:
+        return restarts.folder_to_go_on_with(values, _taken(words, "run.dir"), _taken(words, "resume"))
+    except (ConnectionError, restarts.AnotherRankError) as error:
+        raise ConfigError(str(error)) from None
 
 
 def _supervised(verb: str, words: list[str], num_ranks: int, folder: Path) -> int:

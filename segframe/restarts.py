@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from segframe import rendezvous
+from segframe.config.options import ConfigError
 from segframe.ranks import SUPERVISED_VARIABLE, place
+from segframe.rendezvous import AnotherRankError as AnotherRankError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -37,12 +40,25 @@ def folder_to_go_on_with(values: dict[str, Any], run_dir: str, source: str) -> s
     if not folder:
         _warn(restarted)
         return None
-    there = rendezvous.agree("a checkpoint is there", (Path(folder) / "checkpoints" / LAST).exists())
-    if not restarted or not there:
+    if not restarted or not _all_see_a_checkpoint(Path(folder)):
         return None
     if place().rank == 0:
         print(f"started again; goes on with {folder}", file=sys.stderr, flush=True)
     return folder
+
+
+def _all_see_a_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint; one that only some ranks see is an error, whichever may be rank 0 now."""
+    is_seen = (folder / "checkpoints" / LAST).exists()
+    if not rendezvous.anywhere("a checkpoint is seen", is_seen):
+        return False
+    if rendezvous.anywhere("a checkpoint is not seen", not is_seen):
+        raise ConfigError(
+            f"run.dir={folder} holds a checkpoint on {'this machine' if is_seen else 'another machine'} and none on "
+            f"{'another' if is_seen else 'this one'} (seen from rank {place().rank} on {socket.gethostname()}): it has "
+            "to be on a file system that all machines see. Copy it to all of them, or give another run.dir."
+        )
+    return True
 
 
 def start_timeout_s(values: dict[str, Any]) -> float:
