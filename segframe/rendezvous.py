@@ -17,7 +17,15 @@ from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: i
 
 from segframe.attempt import agreed_attempt
 from segframe.ranks import LISTENER_VARIABLE, Place, place
-from segframe.roll_call import ADVICE, RanksMissingError, answer, not_answered, wait_until, why_not_ended
+from segframe.roll_call import (
+    ADVICE,
+    RanksMissingError,
+    answer,
+    asked_within,
+    not_answered,
+    wait_until,
+    why_not_ended,
+)
 
 __all__ = ["AnotherRankError", "RanksMissingError", "agree", "failed_rank", "first_to_fail", "hosts", "join", "leave"]
 __all__ += ["anywhere", "rank_0_first", "start_process_group"]
@@ -25,6 +33,7 @@ __all__ += ["anywhere", "rank_0_first", "start_process_group"]
 T = TypeVar("T")
 
 _GIVEN_UP = "given up"
+_ANSWER_S = 5.0  # in which a store answers that can be reached
 _LINGER_S = 3.0  # how long rank 0, whose store the others read, waits for them at its end
 
 
@@ -202,11 +211,14 @@ def first_to_fail() -> bool:
         return True
     if _store is None:  # rank 0 was not found, and nobody can be asked
         return 0 in (here.rank, here.local_rank)
-    rank = str(here.rank)
+    store, rank = _store, str(here.rank)
     try:
-        return bool(_store.compare_set("failed", "", rank) == rank.encode())
+        first = asked_within(lambda: store.compare_set("failed", "", rank), _ANSWER_S)
     except RuntimeError:
         return False  # rank 0 and its store are gone, so it failed before
+    if first is None:
+        _lose()
+    return bool(first is None or first == rank.encode())
 
 
 def failed_rank(timeout_s: float = 0.0) -> int | None:
@@ -222,10 +234,20 @@ def failed_rank(timeout_s: float = 0.0) -> int | None:
         return None
     store = _joined.store
     try:
-        said = wait_until(lambda: store.check(["failed"]), time.monotonic() + timeout_s)
+        deadline = time.monotonic() + timeout_s
+        said = asked_within(lambda: wait_until(lambda: store.check(["failed"]), deadline), timeout_s + _ANSWER_S)
+        if said is None:
+            _lose()
+            raise ConnectionError("rank 0 does not answer any more")
         return int(store.get("failed")) if said else None
     except RuntimeError as error:
         raise ConnectionError("the connection to rank 0 was lost") from error
+
+
+def _lose() -> None:
+    """Forgets a store that does not answer, so that nothing waits for it again."""
+    global _joined, _store
+    _joined = _store = None
 
 
 def hosts() -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch.distributed import Store  # type: ignore[attr-defined]
+
+T = TypeVar("T")
 
 ADVICE = (
     "Was the command started on every node, with the same MASTER_ADDR and MASTER_PORT (torchrun: --rdzv-endpoint)? "
@@ -33,6 +37,30 @@ def wait_until(condition: Callable[[], bool], deadline: float | None) -> bool:
         time.sleep(pause_s)
         pause_s = min(0.1, pause_s * 1.5)
     return True
+
+
+def asked_within(ask: Callable[[], T], timeout_s: float) -> T | None:
+    """Returns a store's answer, None where there is none in time: a store behind a cut cable blocks for minutes.
+
+    Args:
+        ask: What is asked; goes on in a thread that nobody waits for. Its errors come out here.
+        timeout_s: How long to wait for it.
+    """
+    answers: list[T] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="a question to the store")
+    thread.start()
+    thread.join(timeout_s)
+    if errors:
+        raise errors[0]
+    return answers[0] if answers else None
 
 
 def answer(store: Store, stage: str, rank: int, size: int, deadline: float, timeout_s: float, word: str = "") -> None:
