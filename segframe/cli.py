@@ -26,15 +26,25 @@ def main(words: Sequence[str] | None = None) -> int:
     Args:
         words: The words behind the program's name; None takes them from the command line.
     """
+    tells = True
     try:
-        slurm.adopt()
+        tells = _is_first_here()
         return _dispatch(list(sys.argv[1:] if words is None else words))
     except ConfigError as error:
-        if place().local_rank == 0:  # the ranks of a machine are wrong alike
+        if tells:  # the ranks of a machine are wrong alike
             print(f"segframe: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _is_first_here() -> bool:
+    """Whether this is the first of the processes that a launcher has started on this machine, or the only one."""
+    try:
+        slurm.adopt()
+        return place().local_rank == 0
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def train(words: list[str]) -> int:

@@ -25,6 +25,7 @@ def plan(values: dict[str, Any]) -> int:
     Raises:
         ConfigError: If the devices asked for are not there, or the strategy or the launcher takes another number.
     """
+    _check_cpu(values)
     if "RANK" in os.environ:
         _check_launcher(values)
         return 1
@@ -113,6 +114,22 @@ def _asked_for(values: dict[str, Any]) -> int:
             f"{asked}; use strategy=ddp or trainer.devices={most}."
         )
     return asked
+
+
+def _check_cpu(values: dict[str, Any]) -> None:
+    """Checks that the CPU is asked for nothing that only GPUs have."""
+    devices, offloads = values["trainer"]["devices"], values["strategy"].get("cpu_offload")
+    if not (isinstance(devices, list) or offloads) or _num_gpus(values) is not None:
+        return
+    if offloads:
+        raise ConfigError(
+            "strategy.cpu_offload=true keeps shards in the memory of the CPU while a GPU computes, and this run is on "
+            "the CPU; leave it out."
+        )
+    raise ConfigError(
+        f"trainer.devices={_shown(values)} lists GPUs by their numbers and the run is on the CPU; use "
+        f"trainer.devices={len(devices)}."
+    )
 
 
 def _num_gpus(values: dict[str, Any]) -> int | None:

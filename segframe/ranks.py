@@ -34,10 +34,19 @@ class Place(NamedTuple):
 
 
 def place() -> Place:
-    """Returns where this process stands by torchrun's variables; alone where there are none."""
+    """Returns where this process stands by torchrun's variables; alone where there are none.
+
+    Raises:
+        ValueError: If the variables contradict each other.
+    """
     if "RANK" not in os.environ:
         return Place()
     rank, world_size = _number("RANK"), _number("WORLD_SIZE", 1)
+    if not 0 <= rank < world_size:
+        raise ValueError(
+            f"RANK={rank} in the environment is none of WORLD_SIZE={os.environ.get('WORLD_SIZE', '1 (not set)')} "
+            "processes. torchrun sets both; `unset RANK` if it is left over from another program."
+        )
     local_size = _number("LOCAL_WORLD_SIZE", world_size)
     node = rank // max(local_size, 1)
     return Place(

@@ -19,6 +19,7 @@ from segframe.checkpoint_io import MARK
 from segframe.ranges import NonNegative, PositiveInt
 
 FORMAT = 1
+_SAME_S = 0.5  # one Ctrl-C may come twice: from the terminal and from the process that watches the ranks
 
 
 class Checkpoints(Checkpoint):
@@ -49,6 +50,7 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.stop_signal: int | None = None
+        self._stopped_at = -_SAME_S
         self._mid_epoch = False
         self._written_at = time.monotonic()
 
@@ -160,7 +162,10 @@ class Checkpoints(Checkpoint):
         return value > self.best if self._mode == "max" else value < self.best
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.stop_signal is not None:
+        now = time.monotonic()
+        if self.stop_signal is None:
+            self._stopped_at = now
+        elif number == signal.SIGINT and now - self._stopped_at >= _SAME_S:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
         self.stop_signal = number

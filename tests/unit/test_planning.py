@@ -21,7 +21,6 @@ def values_of(
     [
         (values_of(devices=1), 1),
         (values_of(devices=3), 3),
-        (values_of(devices=[0, 2]), 2),
         (values_of(devices="auto"), 1),
         (values_of(devices="auto", ranks=1), 1),
         (values_of(devices=4, ranks=4), 4),
@@ -60,7 +59,7 @@ def test_one_device_of_many_is_enough_for_single(monkeypatch):
             r"strategy=single runs on one device and trainer.devices=2 asks for 2; use strat",
         ),
         (
-            values_of(devices=[0, 1, 2], ranks=2),
+            values_of(devices=[0, 1, 2], ranks=2, accelerator="gpu"),
             r"runs on 2 devices and trainer.devices=\[0,1,2\] asks for 3; use .*=2",
         ),
         (values_of(devices=3, accelerator="gpu"), r"asks for 3 GPUs and 1 is there; use trainer.devices=1, or"),
@@ -87,7 +86,8 @@ def test_what_is_not_there_is_refused_with_what_works(monkeypatch, values, messa
 def test_a_launcher_decides_and_another_number_is_an_error(monkeypatch, devices, nodes, message):
     for name, value in (("RANK", 3), ("WORLD_SIZE", 4), ("LOCAL_RANK", 1), ("LOCAL_WORLD_SIZE", 2), ("GROUP_RANK", 1)):
         monkeypatch.setenv(name, str(value))
-    values = values_of(devices=devices, nodes=nodes)
+    gpus(monkeypatch, 2)
+    values = values_of(devices=devices, nodes=nodes, accelerator="gpu")
     if message is None:
         assert (plan(values), num_ranks(values)) == (1, 4)
     else:
@@ -95,6 +95,21 @@ def test_a_launcher_decides_and_another_number_is_an_error(monkeypatch, devices,
             plan(values)
     with pytest.raises(ConfigError, match="runs on 1 device and the launcher has started 4 processes"):
         plan(values_of(ranks=1))
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+@pytest.mark.parametrize("launcher", [False, True])
+def test_the_cpu_is_asked_for_nothing_that_gpus_have(monkeypatch, accelerator, launcher):
+    gpus(monkeypatch, 0)
+    if launcher:
+        for name, value in (("RANK", 0), ("WORLD_SIZE", 2), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 2)):
+            monkeypatch.setenv(name, str(value))
+    with pytest.raises(ConfigError, match=r"trainer.devices=\[0,1\] lists GPUs .* use trainer.devices=2\."):
+        plan(values_of(devices=[0, 1], accelerator=accelerator))
+    values = values_of(devices=2, accelerator=accelerator)
+    values["strategy"]["cpu_offload"] = True
+    with pytest.raises(ConfigError, match="strategy.cpu_offload=true .* this run is on the CPU"):
+        plan(values)
 
 
 def test_the_batch_divides_into_ranks_and_parts():

@@ -30,6 +30,13 @@ def test_a_place_is_read_from_what_torchrun_sets(monkeypatch, values, found):
     assert is_main_process() == (found.rank == 0)
 
 
+@pytest.mark.parametrize(("rank", "size"), [(1, None), (2, 2), (-1, 2)])
+def test_a_rank_that_is_none_of_the_world_is_left_over(monkeypatch, rank, size):
+    set_place(monkeypatch, rank, size, None, None, None)
+    with pytest.raises(ValueError, match=f"RANK={rank} in the environment is none of WORLD_SIZE={size or 1}.*unset"):
+        place()
+
+
 def test_a_number_that_is_none_is_named(monkeypatch):
     set_place(monkeypatch, "first", 2, 0, 2, 0)
     with pytest.raises(ValueError, match=r"RANK='first'.*whole number"):

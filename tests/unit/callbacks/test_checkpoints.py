@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -91,12 +92,25 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_the_step(fit, number, step, 
 def test_a_second_ctrl_c_ends_at_once(fit):
     def twice(trainer):
         kill(signal.SIGINT)(trainer)
+        time.sleep(0.55)
         kill(signal.SIGINT)(trainer)
 
     with pytest.raises(SystemExit) as caught:
         fit(change=at(2, twice))
     assert isinstance(own_error(caught.value), KeyboardInterrupt)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_one_ctrl_c_that_comes_twice_still_writes_a_checkpoint(fit):
+    folders = []
+
+    def change(run):
+        folders.append(run.folder)
+        at(2, lambda trainer: [kill(signal.SIGINT)(trainer) for _ in range(3)])(run)
+
+    with pytest.raises(Interrupted):
+        fit(change=change)
+    assert step_of(folders[0] / "checkpoints/last.ckpt") == 2
 
 
 def test_a_run_of_another_thread_trains_too(fit):
