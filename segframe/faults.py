@@ -64,13 +64,15 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
 def _waited_for_others(error: BaseException) -> str | None:
     """Returns what to say of a collective operation that another rank did not come to."""
     found = re.search(r"Timed out waiting (\d+)\s*ms|ran for (\d+) milliseconds before timing out", str(error))
-    if found is None or not isinstance(error, RuntimeError):
+    closed = "Application timeout caused pair closure" in str(error)  # gloo's words for the operations behind the first
+    if not isinstance(error, RuntimeError) or not (found or closed):
         return None
+    waited = f"{int(found[1] or found[2]) / 1000:g} s" if found else "strategy.timeout_s"
     log = logs.current()
     where = Path(log.name).parent if log else "the run folder's logs"
     return (
-        f"waited {int(found[1] or found[2]) / 1000:g} s for the other ranks: one of them hangs, can't be reached any "
-        f"more, or is slower than strategy.timeout_s allows. {where} holds every rank's stack of that time; the rank "
+        f"waited {waited} for the other ranks: one of them hangs, can't be reached any more, or is slower than "
+        f"strategy.timeout_s allows. {where} holds every rank's stack of that time; the rank "
         "whose stack is in no collective operation is the one that the others waited for."
     )
 

@@ -139,3 +139,13 @@ def test_a_rank_that_is_gone_without_a_word_is_told_by_its_address():
     told = faults.explain(error, 4, 1, "48x48")
     assert "another rank on 10.77.0.2 is gone without a word" in told
     assert "pair.cc" not in told
+
+
+def test_both_of_gloos_words_for_a_rank_that_hangs_are_told_alike():
+    for said, waited in (
+        ("Timed out waiting 8000ms for recv", "8 s"),
+        ("Application timeout caused pair closure", "str"),
+    ):
+        told = faults.explain(RuntimeError(said), 4, 1, "48x48")
+        assert told.startswith(f"waited {waited}")
+        assert "for the other ranks" in told
