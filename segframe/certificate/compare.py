@@ -63,12 +63,12 @@ def compare(
             process is then allowed to a strategy too: ReLU's derivative jumps, and so does where pooling points.
     """
     alone = {} if exact is None else {row.name: row.difference for row in _rows(exact, reference, precision, 0.0, {})}
-    return [_unjudged(row) for row in _rows(reference, other, precision, tolerance, alone)]
+    rows = _rows(reference, other, precision, tolerance, alone)
+    return [row if _tells(row, alone.get(row.name, 0.0)) else replace(row, passed=None) for row in rows]
 
 
-def _unjudged(row: Row) -> Row:
-    tells = row.unit or row.tolerance <= MOST_ROUNDING or not math.isfinite(row.difference)
-    return row if tells else replace(row, passed=None)
+def _tells(row: Row, rounding: float) -> bool:
+    return bool(row.unit) or ROUNDING_FACTOR * rounding <= MOST_ROUNDING or not math.isfinite(row.difference)
 
 
 def _rows(reference: Record, other: Record, precision: str, tolerance: float, alone: Mapping[str, float]) -> list[Row]:

@@ -62,7 +62,9 @@ def test_a_strategy_computes_what_one_process_computes(verify, strategy, model):
 @pytest.mark.xdist_group("certificate False")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_on_three_ranks(verify, strategy):
-    report = verify(f"strategy={strategy}", "model=segformer", "data.batch_size=12", ranks=3)
+    report = verify(
+        f"strategy={strategy}", "model=segformer", "data.batch_size=12", "dataset.train.num_images=24", ranks=3
+    )
     assert report.passed, report.verdict()
 
 
