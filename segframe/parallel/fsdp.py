@@ -61,8 +61,15 @@ class FSDP(ProcessGroupStrategy):
         """Shards a net in units of consecutive layers.
 
         Raises:
-            ValueError: If offloading is asked for and there is no GPU to offload from.
+            ValueError: If a parameter is a single number, or offloading is asked for and there is no GPU to
+                offload from.
         """
+        if scalars := [name for name, parameter in net.named_parameters() if parameter.ndim == 0]:
+            raise ValueError(
+                f"strategy=fsdp splits parameters by their first axis, and {', '.join(scalars)} of "
+                f"{type(net).__name__} has none: make it a vector of one element, such as nn.Parameter(torch.ones(1)), "
+                "or take strategy=ddp."
+            )
         if self._cpu_offload and self.root_device.type == "cpu":
             raise ValueError(
                 "strategy.cpu_offload=true keeps shards in the memory of the CPU while a GPU computes, and this run "
@@ -70,7 +77,8 @@ class FSDP(ProcessGroupStrategy):
             )
         units = shard_units(net)  # before BatchNorm is shared: the search runs a twin here, without the other ranks
         super().parallelize(net)
-        # FSDP2 takes contiguous parameters alone; images may still be channels_last.
+        _keep_layout(net)
+        # FSDP2 takes contiguous parameters alone.
         self.precision_plugin.convert_module(net).to(memory_format=torch.contiguous_format)
         mesh = init_device_mesh(self.root_device.type, (self.world_size,), mesh_dim_names=("data",))
         offload = CPUOffloadPolicy() if self._cpu_offload else OffloadPolicy()
@@ -125,6 +133,33 @@ class FSDP(ProcessGroupStrategy):
     def _parts(self) -> list[Any]:
         """Returns the sharded modules, the whole net first: it prepares the others."""
         return [] if self._net is None else [m for m in self._net.modules() if isinstance(m, FSDPModule)]
+
+
+def _keep_layout(net: nn.Module) -> None:
+    """Lets convolutions go on in channels_last where their weights are, which won't be so once they are sharded.
+
+    A map would else fall back to NCHW behind the first pooling to 1 x 1: slower, and dropout, which draws in the
+    order of memory, would drop other elements than in one process.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and _strides_last(module.weight):
+            module.register_forward_hook(_in_channels_last)
+
+
+def _in_channels_last(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    if output.dim() != 4 or _strides_last(output):
+        return output
+    if output.shape[-2:].numel() > 1:
+        return output.contiguous(memory_format=torch.channels_last)
+    # Of a map of 1 x 1 only the strides tell the layout.
+    channels = output.shape[1]
+    return output.as_strided(output.shape, (channels, 1, channels, channels))
+
+
+def _strides_last(x: Tensor) -> bool:
+    """Tells whether the strides are those of channels_last, by which operations choose their output's."""
+    _, channels, _, width = x.shape
+    return x.stride(1) == 1 and x.stride(3) == channels and x.stride(2) == channels * width
 
 
 def _own_memory(module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -195,3 +195,42 @@ def test_offloading_needs_a_gpu():
     strategy.parallel_devices = [torch.device("cpu")]
     with pytest.raises(ValueError, match=r"strategy.cpu_offload=true.*on the CPU; set strategy.cpu_offload=false"):
         strategy.parallelize(net())
+
+
+class PoolsToOne(nn.Module):
+    """A map that was pooled to 1 x 1 joins another, and elements are dropped behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pooled = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.join, self.drop, self.head = nn.Conv2d(16, 8, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        context = nn.functional.interpolate(self.pooled(x.mean((2, 3), keepdim=True)), x.shape[-2:])
+        return self.head(self.drop(self.join(torch.cat([x, context], 1))))
+
+
+def in_channels_last(rank, size):
+    torch.manual_seed(0)
+    model = PoolsToOne().double().to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(model)
+    strategy = sharded(rank, size, model)
+    images = torch.randn(size * 2, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
+    for step in range(2):
+        torch.manual_seed(step)
+        part = images[rank * 2 : rank * 2 + 2]
+        stepped(model, torch.optim.SGD(model.parameters(), lr=0.5), part, 1.0)
+        torch.manual_seed(step)
+        stepped(plain, torch.optim.SGD(plain.parameters(), lr=0.5), images, 1.0)
+    layouts = []
+    model.join.register_forward_hook(lambda m, i, o: layouts.append(o.is_contiguous(memory_format=torch.channels_last)))
+    model(images[:2])
+    return strategy.whole(model.state_dict()), plain.state_dict(), layouts
+
+
+def test_maps_stay_in_channels_last_and_elements_are_dropped_as_in_one_process(on_ranks):
+    weights, plain, layouts = on_ranks(2, in_channels_last)[0]
+    assert layouts == [True]
+    for name in plain:
+        torch.testing.assert_close(weights[name], plain[name], rtol=1e-9, atol=1e-12)
