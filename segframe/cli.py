@@ -190,6 +190,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 }
 """What the first word may be; a verb takes the other words and returns an exit code."""
 
+_OF_ONE_PROCESS = ("data", "benchmark", "verify")
+
 
 def _dispatch(words: list[str]) -> int:
     if "--version" in words:
@@ -202,6 +204,11 @@ def _dispatch(words: list[str]) -> int:
     verb, *rest = words
     if verb not in VERBS:
         raise ConfigError(_unknown_verb(verb, words))
+    if verb in _OF_ONE_PROCESS and place().world_size > 1:
+        raise ConfigError(
+            f"{verb} is started as one process, which starts others where it needs them, and a launcher has started "
+            f"{place().world_size}; give the command without torchrun or srun."
+        )
     return VERBS[verb](rest)
 
 

@@ -12,18 +12,22 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection, reduction
+from multiprocessing import connection, reduction, resource_tracker
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from segframe.planning import plan as plan
-from segframe.ranks import ENDED_BY_ANOTHER, LISTENER_VARIABLE
+from segframe.ranks import ENDED_BY_ANOTHER, LISTENER_VARIABLE, AnotherRankError
 
 PRELOADED = ("segframe.run", "segframe.report", "segframe.trainer", "segframe.data.module", "segframe.rendezvous")
 """Imported once, by the server that the ranks are forked from."""
 
 GRACE_S = 3.0
-"""How long the other ranks have to end by themselves after one has failed, and again after SIGTERM."""
+"""How long the other ranks have to end by themselves after one has failed, and again after they were told to."""
+
+END = signal.SIGUSR1
+"""Tells a rank that another has failed; SIGTERM would make an interrupted run of a failed one."""
 
 INTERRUPTED_GRACE_S = 60.0
 """The same after a run was told to stop: rank 0 may still write a checkpoint."""
@@ -91,7 +95,7 @@ class Team:
     def wait(self, timeout_s: float | None = None) -> list[int]:
         """Waits until all ranks have ended; returns their exit codes, -N after signal N.
 
-        When one fails, the others get some seconds to end, then SIGTERM, then SIGKILL.
+        When one fails, the others get some seconds to end, then are told to, then get SIGKILL.
 
         Args:
             timeout_s: After which all are killed; None waits for ever.
@@ -163,7 +167,7 @@ class Team:
         """Returns when the others get which signal, after the first of them has failed."""
         told_to_stop = self.exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
         first = time.monotonic() + (INTERRUPTED_GRACE_S if told_to_stop else GRACE_S)
-        return [(first, signal.SIGTERM), (first + GRACE_S, signal.SIGKILL)]
+        return [(first, END), (first + GRACE_S, signal.SIGKILL)]
 
 
 class _Inherited:
@@ -206,16 +210,26 @@ def _be_rank(
     threading.Thread(target=_end_with_parent, daemon=True, name="end with the supervisor").start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(END, _end_for_another)
+    # The server has imported them without these variables.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(variables["OMP_NUM_THREADS"]))
+    if "lightning_utilities.core.rank_zero" in sys.modules:
+        sys.modules["lightning_utilities.core.rank_zero"].rank_zero_only.rank = int(variables["RANK"])
     try:
         code = target(*arguments)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
+    except AnotherRankError:
+        code = ENDED_BY_ANOTHER
     except Exception:
         traceback.print_exc()
         code = 1
     sys.exit(code)
+
+
+def _end_for_another(number: int, frame: FrameType | None) -> None:
+    raise AnotherRankError("another rank has failed")
 
 
 def _end_with_parent() -> None:
@@ -236,10 +250,21 @@ def _server_without_interrupts() -> Iterator[None]:
     try:
         from multiprocessing import forkserver
 
+        _start_tracker()
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
     yield
+
+
+def _start_tracker() -> None:
+    """Starts the process that removes what killed ranks leave behind, which would tell of it behind the last word."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.pop("PYTHONWARNINGS") if before is None else os.environ.update(PYTHONWARNINGS=before)
 
 
 def _num_cores() -> int:

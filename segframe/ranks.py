@@ -15,6 +15,10 @@ ENDED_BY_ANOTHER = 3
 """The exit code of a rank that ends only because another one has failed."""
 
 
+class AnotherRankError(RuntimeError):
+    """This rank ends because another one has failed, which tells why itself."""
+
+
 class Place(NamedTuple):
     """The place of a process among those of a run.
 

@@ -13,19 +13,12 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
 
-from segframe.attempt import agreed_attempt
-from segframe.ranks import LISTENER_VARIABLE, Place, place
-from segframe.roll_call import (
-    ADVICE,
-    RanksMissingError,
-    answer,
-    asked_within,
-    not_answered,
-    wait_until,
-    why_not_ended,
-)
+from segframe import shared_store
+from segframe.ranks import AnotherRankError, Place, place
+from segframe.roll_call import RanksMissingError, answer, asked_within, not_answered, wait_until, why_not_ended
+from segframe.shared_store import Joined
 
 __all__ = ["AnotherRankError", "RanksMissingError", "agree", "failed_rank", "first_to_fail", "hosts", "join", "leave"]
 __all__ += ["anywhere", "rank_0_first", "start_process_group"]
@@ -37,30 +30,7 @@ _ANSWER_S = 5.0  # in which a store answers that can be reached
 _LINGER_S = 3.0  # how long rank 0, whose store the others read, waits for them at its end
 
 
-class AnotherRankError(RuntimeError):
-    """This rank ends because another one has failed, which tells why itself."""
-
-
-class _Joined:
-    """What this process knows of the others.
-
-    Attributes:
-        store: Words that all ranks share; rank 0 or torchrun's agent keeps them.
-        place: This rank's.
-        counts: How often each name has been used, which makes its key unique.
-    """
-
-    def __init__(self, store: Store, place: Place) -> None:
-        self.store, self.place = store, place
-        self.counts: dict[str, int] = {}
-
-    def key(self, name: str) -> str:
-        """Returns another key for every use of a name, equal on all ranks."""
-        self.counts[name] = self.counts.get(name, 0) + 1
-        return f"{name}/{self.counts[name]}"
-
-
-_joined: _Joined | None = None
+_joined: Joined | None = None
 _store: Store | None = None  # also where not all ranks have come
 
 
@@ -78,13 +48,13 @@ def join(timeout_s: float = 120.0) -> Store:
         return _joined.store
     here = place()
     if here.world_size == 1:
-        _joined = _Joined(HashStore(), here)
+        _joined = Joined(HashStore(), here)
         return _joined.store
     deadline = time.monotonic() + timeout_s
-    store = _store = _connected(here, timeout_s)
+    store = _store = shared_store.connected(here, timeout_s)
     word = f"{socket.gethostname()} (process {os.getpid()})"
     answer(store, "host", here.rank, here.world_size, deadline, timeout_s, word)
-    _joined = _Joined(store, here)
+    _joined = Joined(store, here)
     return store
 
 
@@ -272,57 +242,17 @@ def leave(linger_s: float = _LINGER_S) -> None:
         return
     try:
         gone = joined.store.add("gone", 1)
-        if joined.place.rank == 0 and not _uses_agent_store() and gone < joined.place.world_size:
+        if joined.place.rank == 0 and not shared_store.is_agents() and gone < joined.place.world_size:
             everyone = joined.place.world_size
             wait_until(lambda: joined.store.add("gone", 0) >= everyone, time.monotonic() + linger_s)
     except RuntimeError:
         return  # rank 0 has not waited longer
 
 
-def _need() -> _Joined:
+def _need() -> Joined:
     join()
     assert _joined is not None
     return _joined
-
-
-def _connected(here: Place, timeout_s: float) -> Store:
-    """Returns the store that rank 0 or torchrun's agent keeps, with keys of this attempt's own."""
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        if name not in os.environ:
-            raise RanksMissingError(
-                f"WORLD_SIZE={here.world_size} is set and {name} is not: start the ranks by torchrun."
-            )
-    keeps = here.rank == 0 and not _uses_agent_store()
-    listener = int(os.environ[LISTENER_VARIABLE]) if keeps and LISTENER_VARIABLE in os.environ else None
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    try:
-        store = TCPStore(
-            address,
-            port,
-            world_size=None,
-            is_master=keeps,
-            timeout=timedelta(seconds=timeout_s),
-            wait_for_workers=False,
-            master_listen_fd=listener,
-        )
-    except RuntimeError as error:
-        if keeps:
-            raise RanksMissingError(
-                f"rank 0 can't listen on MASTER_ADDR={address} MASTER_PORT={port} ({str(error).splitlines()[0]}); is "
-                "the address one of this machine, and the port free?"
-            ) from error
-        raise RanksMissingError(
-            f"rank 0 of {here.world_size} has not answered at {address}:{port} within {timeout_s:g} s, asked by rank "
-            f"{here.rank} on host {socket.gethostname()}. {ADVICE}"
-        ) from error
-    if not _uses_agent_store():
-        return PrefixStore("segframe", store)
-    attempt = agreed_attempt(store, here.rank, here.world_size, time.monotonic() + timeout_s, timeout_s)
-    return PrefixStore(f"segframe/{attempt}", store)
-
-
-def _uses_agent_store() -> bool:
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _open_group(backend: str, store: Store, here: Place, device: torch.device, timeout_s: float) -> None:
@@ -343,7 +273,7 @@ def _set_timeout(timeout: timedelta) -> None:
     set_timeout(timeout)
 
 
-def _wait_for(joined: _Joined, key: str, timeout_s: float | None) -> None:
+def _wait_for(joined: Joined, key: str, timeout_s: float | None) -> None:
     """Waits until rank 0 has written a key."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:

@@ -126,8 +126,8 @@ def _show_predictions(run: Run, samples: list[Sample], matrix: torch.Tensor) -> 
 
 
 def _show_profile(console: Console, folder: Path) -> None:
-    """Shows the top of what trainer.profiler has written."""
-    for path in sorted(folder.glob("fit-profile*.txt")):
+    """Shows the top of what trainer.profiler has written, of several ranks' the first's."""
+    for path in sorted(folder.glob("fit-profile*.txt"))[:1]:
         lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         for line in lines[:PROFILE_LINES]:
             console.print(escape(line), soft_wrap=True, highlight=False)

@@ -204,6 +204,8 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
     else:
         is_mine = verdict.is_mine(by_another)
         message = f"error: {told}" if told else "".join(traceback.format_exception(error))
+        if by_another and not is_mine:
+            message = "ended because another rank has; the terminal and that rank's log tell why"
     verdict.tell(message, is_mine, of_all=stopped)
     if is_mine and records and folder.is_dir():
         faults.record(folder, values, _speed(run), "interrupted" if stopped else "failed", error, place().rank)

@@ -23,11 +23,15 @@ BAD = """
     from segframe.ranks import place
 
     class Bad(pl.Callback):
-        def __init__(self, rank: int = 1, what: str = "", once: str = "") -> None:
-            self.rank, self.what, self.once = rank, what, once
+        def __init__(self, rank: int = 1, what: str = "", once: str = "", at_end: bool = False) -> None:
+            self.rank, self.what, self.once, self.at_end = rank, what, once, at_end
+
+        def on_fit_end(self, *arguments):
+            if place().rank == self.rank and self.at_end:
+                exec(self.what)
 
         def on_train_batch_end(self, trainer, *arguments):
-            if place().rank != self.rank or trainer.global_step != 3:
+            if place().rank != self.rank or trainer.global_step != 3 or self.at_end:
                 return
             if self.once and Path(self.once).exists():
                 return
@@ -58,6 +62,7 @@ def bad(tmp_path, monkeypatch):
         "# does something bad on one rank\n"
         "defaults: [default]\n"
         "bad:\n  _target_: bad_rank.Bad\n  rank: 1     # where\n  what: ''    # code\n  once: ''    # a mark\n"
+        "  at_end: false  # when\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -110,6 +115,16 @@ def test_the_rank_that_fails_first_tells_why_and_no_other_does(launched, small, 
     assert "KeyError: 'lost'" in (tmp_path / "run/error.txt").read_text()
     assert "KeyError: 'lost'" in (tmp_path / "run/logs/rank-1.log").read_text()
     assert time.monotonic() - began < 60
+
+
+def test_a_failure_while_rank_0_draws_is_no_interruption(launched, small, tmp_path, bad):
+    words = (*bad('raise KeyError("lost")'), "callbacks.bad.at_end=true", "trainer.max_epochs=1")
+    code, _, told = launched("train", *small, *DDP, *words, f"run.dir={tmp_path / 'run'}")
+    assert code == 1
+    assert told.count("KeyError: 'lost'") == 1
+    assert "stopped by" not in told
+    found = results(tmp_path / "run")
+    assert (found["status"], found["failed_rank"]) == ("failed", 1)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

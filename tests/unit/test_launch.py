@@ -26,6 +26,11 @@ def test_ranks_know_their_place_and_share_the_cores(on_ranks, monkeypatch):
     assert (team.exit_code, team.first_failed) == (0, None)
 
 
+def test_lightning_knows_the_rank_before_there_is_a_trainer(on_ranks):
+    code = "from pytorch_lightning.utilities.rank_zero import rank_zero_only as only; print(only.rank, only(int)('5'))"
+    assert on_ranks(code)[1] == ["0 5\n", "1 None\n"]
+
+
 def test_without_a_log_ranks_write_where_this_process_does(capfd):
     assert start_ranks(print, ("here",), 2).wait(60) == [0, 0]
     assert capfd.readouterr().out == "here\nhere\n"
@@ -42,13 +47,23 @@ def test_without_a_log_ranks_write_where_this_process_does(capfd):
 )
 def test_the_first_failure_ends_all(on_ranks, monkeypatch, first, code):
     monkeypatch.setattr(launch, "GRACE_S", 0.2)
-    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    deaf = f"signal.signal({int(launch.END)}, signal.SIG_IGN); time.sleep(60)"
     began = time.monotonic()
     codes, said, team = on_ranks(RANK + f"if rank == 1: {first}\nelse: {deaf}")
     assert codes[0] == -signal.SIGKILL
     assert (team.first_failed, team.exit_code) == (1, code)
     assert ("broken" in said[1]) == (code == 1)
     assert time.monotonic() - began < 20
+
+
+def test_a_rank_that_waits_learns_that_another_has_failed(on_ranks, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_S", 0.5)
+    waits = "try: time.sleep(60)\n  except AnotherRankError as error: print(error); raise"
+    head = RANK + "from segframe.ranks import AnotherRankError\n"
+    codes, said, team = on_ranks(head + f"if rank == 1: os.kill(os.getpid(), 9)\nelse:\n  {waits}")
+    assert codes == [ENDED_BY_ANOTHER, -signal.SIGKILL]
+    assert (team.first_failed, team.exit_code) == (1, 137)
+    assert said[0] == "another rank has failed\n"
 
 
 def test_ranks_that_end_in_time_are_not_killed(on_ranks):
