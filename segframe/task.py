@@ -84,7 +84,7 @@ class SegmentationTask(pl.LightningModule):
         self.evaluated_step = -1
         self.has_trained = False
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
-        self._seed, self._auxiliary_weight = seed, auxiliary_weight
+        self._seed, self.auxiliary_weight = seed, auxiliary_weight
         self._channels_last, self._compile_net = channels_last, compile
         self._activation_checkpointing = activation_checkpointing
         self._configured = False
@@ -195,9 +195,9 @@ class SegmentationTask(pl.LightningModule):
     def _terms(self, output: SegmentationOutput, target: Tensor) -> LossTerms:
         maps = output.at_size(*target.shape[-2:])
         main = self.loss(_full_precision(maps.logits), target)
-        if not maps.auxiliary or self._auxiliary_weight == 0:
+        if not maps.auxiliary or self.auxiliary_weight == 0:
             return main
-        extra = [(self._auxiliary_weight, self.loss(_full_precision(a), target)) for a in maps.auxiliary]
+        extra = [(self.auxiliary_weight, self.loss(_full_precision(a), target)) for a in maps.auxiliary]
         return LossTerms.weighted_sum([(1.0, main), *extra])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

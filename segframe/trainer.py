@@ -34,6 +34,7 @@ _ANSWERED_WARNINGS = (
     r".*The `srun` command is available on your system but is not used.*",  # segframe starts processes itself
     r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen BatchNorm is asked for
     r".*`broadcast_buffers` is deprecated.*",  # the name in every torch from 2.11
+    r".*find_unused_parameters=True was specified in DDP constructor, but did not find.*",  # it varies
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 beside torch 2.11 and later
 )
 

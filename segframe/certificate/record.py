@@ -210,8 +210,7 @@ class Recorder(Callback):
             found = strategy.whole(_detached(values))
             self._take(kind, found)
             start = self._start[kind]
-            changes = [float((x - start[name]).abs().max()) for name, x in found.items() if x.numel()]
-            self._facts.moved[kind] = max(changes, default=0.0)
+            self._facts.moved[kind] = max((_change(x, start[name]) for name, x in found.items()), default=0.0)
         for callback in getattr(trainer, "callbacks"):  # noqa: B009 - hidden from mypy by Lightning
             if isinstance(callback, Ema):
                 content: dict[str, Any] = {}
@@ -233,6 +232,13 @@ class Recorder(Callback):
 
         save_file(self._tensors, self._folder / _TENSORS)
         write_json(self._folder / _FACTS, asdict(self._facts))
+
+
+def _change(tensor: Tensor, before: Tensor) -> float:
+    """Returns the largest change of a value; of what is no real number whether there was one."""
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        return float(not tensor.equal(before))
+    return float((tensor - before).abs().max()) if tensor.numel() else 0.0
 
 
 def _permitted(named: Mapping[str, Tensor], share: float) -> int:

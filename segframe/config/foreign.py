@@ -17,7 +17,7 @@ _INSTEAD = {
     "ddp_spawn": "strategy=ddp starts its processes itself, from a server that has done the imports once",
     "ddp_fork": "strategy=ddp starts its processes itself, from a server that has done the imports once",
     "ddp_notebook": "strategy=ddp starts its processes itself; in a notebook: !segframe train strategy=ddp ...",
-    "ddp_find_unused_parameters_true": "strategy=ddp; in nets of segframe every parameter gets a gradient",
+    "ddp_find_unused_parameters_true": "strategy=ddp; it finds out by itself whether a net leaves parameters out",
     "fsdp1": _SHARDED,
     "fsdp2": _SHARDED,
     "fully_sharded": _SHARDED,

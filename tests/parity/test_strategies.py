@@ -68,6 +68,16 @@ def test_on_three_ranks(verify, strategy):
     assert report.passed, report.verdict()
 
 
+@pytest.mark.xdist_group("certificate False")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_net_of_unusual_structure(verify, strategy, tmp_path):
+    (tmp_path / "model").mkdir()
+    text = "# odd\n_target_: tests.parity.odd_net.OddNet\nnum_classes: ${dataset.num_classes} # classes\n"
+    (tmp_path / "model/odd.yaml").write_text(text)
+    report = verify(f"--config-dir={tmp_path}", "model=odd", f"strategy={strategy}")
+    assert report.passed, report.verdict()
+
+
 @pytest.mark.xdist_group("certificate broken")
 @pytest.mark.parametrize(
     ("prepare", "words", "rows", "guards"),

@@ -234,3 +234,10 @@ def test_maps_stay_in_channels_last_and_elements_are_dropped_as_in_one_process(o
     assert layouts == [True]
     for name in plain:
         torch.testing.assert_close(weights[name], plain[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_parameter_without_an_axis_is_refused_by_name():
+    model = net()
+    model[0].gain = nn.Parameter(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"0\.gain of Sequential has none: make it a vector .* or take strategy=ddp"):
+        FSDP().parallelize(model)

@@ -72,3 +72,61 @@ def test_the_net_stays_as_it_was():
     shard_units(net)
     assert int(net[1].num_batches_tracked) == 0
     assert not net[0]._forward_hooks
+
+
+def block():
+    return nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.blocks = nn.Sequential(*(block() for _ in range(8)))
+        self.blocks[6][0].weight = self.blocks[2][0].weight
+
+    def forward(self, x):
+        return self.blocks(self.stem(x))
+
+
+def test_parts_that_share_a_parameter_are_no_units():
+    names = shard_units(Tied())
+    assert names == ["stem", *(f"blocks.{i}.0" for i in (0, 1, 3, 4, 5, 7))]
+
+
+class FromOutside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.codes, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        x = self.codes(self.stem(x))
+        return self.head(nn.functional.conv2d(x, self.codes.weight.transpose(0, 1)))
+
+
+def test_a_part_whose_parameter_is_used_outside_of_it_is_no_unit():
+    assert shard_units(FromOutside()) == ["stem", "head"]
+
+
+class OfOneSize(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.conv = error, nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        if x.shape[-1] != 64:
+            raise self.error
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("error", [AssertionError("64 x 64 only"), TypeError(), KeyError("128")])
+def test_a_net_that_takes_no_such_image_is_one_unit(error):
+    assert shard_units(OfOneSize(error)) == []
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the older of PyTorch's two weight norms
+def test_a_net_that_cannot_be_copied_is_one_unit():
+    net = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 8, 1)), nn.Conv2d(8, 8, 1))
+    with torch.enable_grad():
+        net(torch.zeros(1, 3, 4, 4))
+    assert shard_units(net) == []
