@@ -7,14 +7,15 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection, reduction, resource_tracker
+from multiprocessing import connection, reduction, resource_tracker, util
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from segframe.planning import plan as plan
@@ -31,6 +32,8 @@ END = signal.SIGUSR1
 
 INTERRUPTED_GRACE_S = 60.0
 """The same after a run was told to stop: rank 0 may still write a checkpoint."""
+
+_LONGEST_FOLDER = 70  # bytes; a socket's whole name has at most 107, and some are appended
 
 _FOREIGN = ("TORCHELASTIC_", "SLURM_", "PMI_", "OMPI_")  # a rank that we start belongs to no other launcher
 
@@ -73,7 +76,8 @@ def start_ranks(
                 target=_be_rank, args=(target, tuple(arguments), variables, inherited, log), name=f"rank {rank}"
             )
             try:
-                process.start()
+                with _without_main():
+                    process.start()
             except BaseException:
                 team.kill()
                 raise
@@ -251,10 +255,22 @@ def _server_without_interrupts() -> Iterator[None]:
         from multiprocessing import forkserver
 
         _start_tracker()
+        _take_short_folder()
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
     yield
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps a rank from running the script that has started the ranks once more; its function is in a module."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _start_tracker() -> None:
@@ -265,6 +281,17 @@ def _start_tracker() -> None:
         resource_tracker.ensure_running()
     finally:
         os.environ.pop("PYTHONWARNINGS") if before is None else os.environ.update(PYTHONWARNINGS=before)
+
+
+def _take_short_folder() -> None:
+    """Lets the server's socket lie in /tmp where the name of TMPDIR is too long for a socket."""
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"
+    try:
+        util.get_temp_dir()  # this process keeps it
+    finally:
+        tempfile.tempdir = before
 
 
 def _num_cores() -> int:

@@ -161,12 +161,13 @@ def _description(run: Run) -> str:
     """Returns one line that says what is about to train on what."""
     from segframe.data.cache import original
 
-    net, values = run.task.net, run.values
+    net, values, hosts = run.task.net, run.values, list(dict.fromkeys(rendezvous.hosts()))
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     return (
         f"{type(net).__name__} ({parameters:.1f} M parameters) on {type(original(run.data.train)).__name__}: "
         f"{run.data.num_train} training and {run.data.num_val} validation images, {run.data.batch_size} a step, "
         f"{values['trainer']['precision']} on {run.trainer.strategy.root_device.type} x {run.trainer.world_size}"
+        + (f" ({', '.join(hosts)})" if len(hosts) > 1 else "")
     )
 
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -29,6 +33,26 @@ def test_ranks_know_their_place_and_share_the_cores(on_ranks, monkeypatch):
 def test_lightning_knows_the_rank_before_there_is_a_trainer(on_ranks):
     code = "from pytorch_lightning.utilities.rank_zero import rank_zero_only as only; print(only.rank, only(int)('5'))"
     assert on_ranks(code)[1] == ["0 5\n", "1 None\n"]
+
+
+def test_ranks_don_t_run_the_script_that_starts_them(on_ranks, tmp_path, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text(f"open({str(tmp_path / 'again')!r}, 'w')")
+    main = types.ModuleType("__main__")
+    main.__file__, main.__spec__ = str(script), None
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert on_ranks("print('here')")[:2] == ([0, 0], ["here\n"] * 2)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_long_name_of_the_folder_for_temporary_files_is_no_obstacle(tmp_path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    code = "from segframe import launch; launch.PRELOADED = (); print(launch.start_ranks(print, ('here',), 2).wait(60))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(long)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "here\nhere\n[0, 0]\n"), done.stderr
 
 
 def test_without_a_log_ranks_write_where_this_process_does(capfd):
