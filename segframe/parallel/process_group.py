@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from segframe import rendezvous
 from segframe.hang_watch import HangWatch
 from segframe.parallel.batch_norm import share_batch_norm
+from segframe.parallel.buffers import take_from_rank_0
 from segframe.parallel.environment import RankEnvironment
 from segframe.parallel.seam import Seam
 from segframe.parallel.stochastic import share_randomness
@@ -35,6 +38,8 @@ class ProcessGroupStrategy(Seam, DDPStrategy):
         self.sync_batchnorm = sync_batchnorm
         self._start_timeout_s = start_timeout_s
         self._watch = HangWatch(timeout_s)
+        self._net_to_evaluate: nn.Module | None = None
+        self._has_told = False
 
     def setup_distributed(self) -> None:
         """Joins the other ranks, and checks that all of them answer."""
@@ -47,6 +52,7 @@ class ProcessGroupStrategy(Seam, DDPStrategy):
 
     def parallelize(self, net: nn.Module) -> None:
         """Makes layers that look at the whole batch look at that of all ranks."""
+        self._net_to_evaluate = net
         if self.world_size == 1:
             return
         if self.sync_batchnorm:
@@ -96,12 +102,18 @@ class ProcessGroupStrategy(Seam, DDPStrategy):
 
     @torch.no_grad()
     def on_validation_start(self) -> None:
-        """Evaluates with rank 0's BatchNorm statistics, which checkpoints hold, where each rank has its own."""
+        """Evaluates with rank 0's buffers, which checkpoints hold, where each rank has its own."""
         super().on_validation_start()
-        if self.world_size > 1 and not self.sync_batchnorm:
-            assert self.lightning_module is not None
-            for buffer in self.lightning_module.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        if self._net_to_evaluate is None or self.world_size == 1:
+            return
+        own = take_from_rank_0(dict(self._net_to_evaluate.named_buffers()), self.root_device)
+        if own and self.sync_batchnorm and not self._has_told and self.is_global_zero:
+            self._has_told = True
+            tqdm.write(
+                f"{len(own)} buffers, such as {own[0]}, are computed from each rank's own images: this run's numbers "
+                "are not those of one process. Rank 0's are evaluated and saved.",
+                file=sys.stderr,
+            )
 
     def teardown(self) -> None:
         """Ends the watch, and takes the model out of what ``wrap`` has put around it."""
