@@ -91,13 +91,21 @@ def _clipping(reference: Record) -> _Seen:
         return "gradients are clipped", None, "the run clips none"
     limit, algorithm = facts.clip
     largest = max(facts.gradient_norms.values(), default=0.0)
-    return "gradients are clipped", largest > limit, f"{algorithm} {largest:.4g} to {limit:g}"
+    if largest <= limit:
+        remedy = f"lower trainer.gradient_clip_val={limit:g}, or set it to null"
+        return "gradients are clipped", False, f"{algorithm} {largest:.4g} is below the limit: {remedy}"
+    return "gradients are clipped", True, f"{algorithm} {largest:.4g} to {limit:g}"
 
 
 def _predictions(reference: Record) -> _Seen:
     matrix = reference.tensors("confusion").get("matrix")
     count = 0 if matrix is None else int((matrix.sum(0) > 0).sum())
-    return "predictions are not constant", count > 1, f"{count} classes are predicted"
+    text = (
+        f"{count} classes are predicted"
+        if count > 1
+        else "one class everywhere: give verify.steps or optimizer.lr more"
+    )
+    return "predictions are not constant", count > 1, text
 
 
 def _validation(reference: Record, other: Record) -> _Seen:

@@ -79,8 +79,9 @@ def certify(
     """
     kept = [word for word in words if name_of(word) not in ("trainer.precision", "run.dir", "trainer.max_steps")]
     forced = [*_FORCED, f"trainer.max_steps={num_steps}"]
-    own = last_wins([RECIPE, *kept, *forced, f"trainer.devices={num_ranks}"])
-    alone = last_wins([*(w for w in (RECIPE, *kept, *forced) if not name_of(w).startswith("strategy")), *_REFERENCE])
+    kept = [*_recipe(kept), *kept, *forced]
+    own = last_wins([*kept, f"trainer.devices={num_ranks}"])
+    alone = last_wins([*(w for w in kept if not name_of(w).startswith("strategy")), *_REFERENCE])
     title = _checked(own, alone, num_ranks)
     chosen = {name: PRECISIONS[name] for name in precisions}
     limits = {name: tolerances[name] for name in precisions}
@@ -98,6 +99,14 @@ def certify(
                 report.seconds[name] = _run(name, task, size)
         _judge(report, reference, team, limits, num_steps)
     return report
+
+
+def _recipe(words: Sequence[str]) -> list[str]:
+    """Returns what is run where words leave it open: class weights for a loss that takes some."""
+    from segframe.config.compose import compose
+
+    takes_weights = "class_weights" in compose([RECIPE, *words]).loss
+    return [RECIPE, "loss.class_weights=median_frequency"] if takes_weights else [RECIPE]
 
 
 def _checked(own: Sequence[str], alone: Sequence[str], num_ranks: int) -> str:

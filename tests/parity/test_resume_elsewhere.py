@@ -13,6 +13,7 @@ from segframe.launch import start_ranks
 # SegFormer has BatchNorm and DropPath and needs little memory; AdamW has two averages and a count per parameter.
 WORDS = (
     "experiment=certificate",
+    "loss.class_weights=median_frequency",
     "model=segformer",
     "optimizer=adamw",
     "optimizer.lr=0.001",

@@ -69,6 +69,13 @@ def test_on_three_ranks(verify, strategy):
 
 
 @pytest.mark.xdist_group("certificate False")
+@pytest.mark.parametrize("loss", ["dice", "ohem", "ce_lovasz"])  # none of them takes class weights
+def test_losses_that_no_mask_normalises(verify, loss):
+    report = verify("strategy=ddp", "model=tiny", f"loss={loss}", "trainer.gradient_clip_val=0.02")
+    assert report.passed, report.verdict()
+
+
+@pytest.mark.xdist_group("certificate False")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_net_of_unusual_structure(verify, strategy, tmp_path):
     (tmp_path / "model").mkdir()
