@@ -119,7 +119,7 @@ def test_there_are_options_to_test():
 def test_the_last_of_a_key_or_group_counts():
     config = compose(["optimizer.lr=1", "strategy=single", "strategy=ddp", "optimizer.lr=0.25"])
     assert config.optimizer.lr == 0.25
-    assert config.strategy._target_.endswith("ddp")
+    assert config.strategy._target_.endswith("DDP")
 
 
 def test_numbers_are_read_leniently_where_nothing_is_lost():
