@@ -48,7 +48,7 @@ def main() -> None:
     first = next(iter(runs.values()))
     for name, run in runs.items():
         run["largest_difference"] = max(abs(a - b) for a, b in zip(run["loss"], first["loss"], strict=True))
-        scores = "  ".join(f"{key} {value:.12f}" for key, value in run["metrics"].items())
+        scores = "  ".join(f"{key} {value:.9f}" for key, value in run["metrics"].items())
         print(f"{name:14s} {scores}  largest difference of a step's loss {run['largest_difference']:.1e}")
     same_numbers({name: run["loss"] for name, run in runs.items()}, options.out / "same_numbers.png")
     content = {"versions": runfolder.versions(), "git": runfolder.git_state(), "runs": runs}
