@@ -78,7 +78,8 @@ def assemble(
     config = copy.deepcopy(config)
     values = resolved(config)
     spans.check_ranks(values)
-    spans.check_batch(values)
+    if training:
+        spans.check_batch(values)  # an evaluation splits images one by one
     pl.seed_everything(values["seed"], verbose=False)
     with rendezvous.rank_0_first("a look at the data") as is_first:
         data = _make_data(config, values, training, words)

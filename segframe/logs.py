@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -37,6 +37,9 @@ def kept(folder: Path) -> Iterator[None]:
 
     Args:
         folder: The run folder.
+
+    Raises:
+        OSError: If the logs can't be written.
     """
     global _current, _terminal
     here = place()
@@ -44,15 +47,20 @@ def kept(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / FOLDER / f"rank-{here.rank}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise OSError(f"run.dir={folder} can't be written ({error.strerror}); give another run.dir.") from error
     _record_flights(path.parent)
-    with path.open("a", encoding="utf-8", buffering=1) as log:
-        _current = log
-        try:
-            with _copied(log) if here.rank == 0 else _redirected(log):
-                yield
-        finally:
-            _current = _terminal = None
+    _current = log
+    try:
+        with _copied(log) if here.rank == 0 else _redirected(log):
+            yield
+    finally:
+        _current = _terminal = None
+        with suppress(OSError):  # of a full disk
+            log.close()
 
 
 def _record_flights(folder: Path) -> None:
@@ -86,7 +94,8 @@ class Tee:
     def flush(self) -> None:
         """Flushes both."""
         self._stream.flush()
-        self._log.flush()
+        with suppress(OSError):
+            self._log.flush()
 
     def finish(self) -> None:
         """Keeps a last line without an end."""
@@ -97,7 +106,8 @@ class Tee:
     def _keep(self, line: str) -> None:
         kept = _MOVES.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
         if kept or not line:
-            self._log.write(kept + "\n")
+            with suppress(OSError):  # a full disk is told by what needs it more
+                self._log.write(kept + "\n")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -134,7 +144,8 @@ def _redirected(log: IO[str]) -> Iterator[None]:
         try:
             yield
         finally:
-            log.flush()
+            with suppress(OSError):
+                log.flush()
             sys.stdout, sys.stderr = before
             for number, descriptor in zip((1, 2), saved, strict=True):
                 os.dup2(descriptor, number)

@@ -46,7 +46,7 @@ def train(config: DictConfig, overrides: list[str]) -> int:
         config.run.dir = values["run"]["dir"] = os.environ[RUN_DIR_VARIABLE] = str(folder)
         with logs.kept(folder):
             return _train(config, overrides, values, folder)
-    except (ConnectionError, rendezvous.AnotherRankError, Interrupted) as error:
+    except (OSError, rendezvous.AnotherRankError, Interrupted) as error:
         return _ended_by(error, folder, values, None)
     finally:
         if in_main_thread:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 
 from segframe import logs, rendezvous
 from segframe.ranks import SUPERVISED_VARIABLE, place
@@ -48,6 +49,7 @@ def tell(message: str, is_mine: bool, of_all: bool = False) -> None:
     text = f"\n{message}" if of_all else f"\nrank {here.rank} (host {socket.gethostname()}): {message}"
     own = logs.current()
     if own is not None:
-        print(text, file=own, flush=True)
+        with suppress(OSError):  # a full disk must not hide why
+            print(text, file=own, flush=True)
     if is_mine:
         print(text, file=logs.terminal(), flush=True)

@@ -70,3 +70,28 @@ def test_every_rank_has_a_log_and_only_rank_0_and_errors_reach_the_terminal(on_r
     assert second.split() == ["before", "an", "error", "after"]
     assert (tmp_path / "run/logs/rank-0.log").read_text() == "said\ntold\n"
     assert (tmp_path / "run/logs/rank-1.log").read_text() == "said\ntold\nfrom a program\n"
+
+
+def test_a_folder_that_can_t_be_written_is_told_on_one_line(on_ranks, tmp_path):
+    (tmp_path / "file").touch()
+    code = (
+        f"from pathlib import Path; from segframe import logs\nwith logs.kept(Path({str(tmp_path / 'file')!r})): pass"
+    )
+    codes, said, _ = on_ranks(code)
+    assert codes == [1, 1]
+    told = f"OSError: run.dir={tmp_path / 'file'} can't be written (Not a directory); give another run.dir."
+    assert said[0].splitlines()[-1] == told
+
+
+def test_a_full_disk_under_the_log_hides_nothing(on_ranks, tmp_path):
+    code = (
+        "import os; from pathlib import Path; from segframe import logs, verdict\n"
+        f"folder = Path({str(tmp_path)!r}); (folder / 'logs').mkdir(exist_ok=True)\n"
+        "rank = os.environ['RANK']; (folder / f'logs/rank-{rank}.log').symlink_to('/dev/full')\n"
+        "with logs.kept(folder): rank == '0' and print('seen'); verdict.tell('why', True)"
+    )
+    codes, said, _ = on_ranks(code)
+    assert codes == [0, 0]
+    assert said[0].startswith("seen\n")
+    for rank in (0, 1):
+        assert said[rank].count(f"rank {rank} (host ") == 1
