@@ -45,6 +45,14 @@ MOST_ROUNDING = 0.1
 """A relative tolerance beyond which a comparison would say nothing; such a row is shown and not judged."""
 
 
+_KINDS = (
+    ("parameters", "parameter"),
+    ("BatchNorm buffers", "buffer"),
+    ("EMA", "average"),
+    ("optimizer state", "optimizer"),
+)
+
+
 def compare(
     reference: Record, other: Record, precision: str, tolerance: float, exact: Record | None = None
 ) -> list[Row]:
@@ -78,7 +86,7 @@ def _rows(reference: Record, other: Record, precision: str, tolerance: float, al
 
     rows = [_losses(reference.facts.losses, other.facts.losses, precision, allowed("loss", tolerance))]
     rows.append(_gradients(reference, other, precision, allowed("gradients", tolerance)))
-    for name, kind in (("parameters", "parameter"), ("BatchNorm buffers", "buffer"), ("EMA", "average")):
+    for name, kind in _KINDS:
         rows.append(_kind(reference, other, kind, name, precision, allowed(name, tolerance)))
     ties = 0 if precision == "fp64" else reference.facts.ties
     counted = _confusion(reference, other, precision, allowed("confusion matrix", ties))
@@ -149,7 +157,8 @@ def _kind(reference: Record, other: Record, kind: str, name: str, precision: str
     if not own and not others:
         return Row(name, precision, math.nan, tolerance, None, "the run has none")
     # Means and variances are of different sizes, and each is measured by its own kind.
-    leaves = sorted({key.rpartition(".")[2] for key in own | others}) if kind == "buffer" else [""]
+    by_leaf = kind in ("buffer", "optimizer")
+    leaves = sorted({key.rpartition(".")[2] for key in own | others}) if by_leaf else [""]
     found = [furthest(_ending(own, leaf), _ending(others, leaf)) for leaf in leaves]
     worst, where = max(found)
     return Row(name, precision, worst, tolerance, worst <= tolerance, where)

@@ -51,6 +51,7 @@ def look(reference: Record, other: Record, precision: str, num_ranks: int, num_s
         _ignored(reference, other),
         _random(reference, other),
         _parameters(other),
+        _checkpoint(other),
     ]
     return [Guard(name, precision, passed, text) for name, passed, text in found]
 
@@ -157,8 +158,19 @@ def _random(reference: Record, other: Record) -> _Seen:
 def _parameters(other: Record) -> _Seen:
     total = max(1, other.facts.num_parameters)
     shares = " ".join(f"{rank.local_parameters / total:.3f}" for rank in other.ranks)
+    name, too_much = "parameters are where they belong", ""
     passed = all(0 < rank.local_parameters <= rank.permitted_parameters for rank in other.ranks)
-    return "parameters are where they belong", passed and bool(other.ranks), f"shares {shares}"
+    if any(rank.local_gradients > rank.permitted_parameters for rank in other.ranks):
+        too_much += ", and more of the gradients"
+    if any(rank.local_states > rank.permitted_states for rank in other.ranks):
+        too_much += ", and more of the optimizer's state"
+    return name, passed and not too_much and bool(other.ranks), f"shares {shares}{too_much}"
+
+
+def _checkpoint(other: Record) -> _Seen:
+    wrong = other.facts.not_in_checkpoint
+    text = f"{len(wrong)} tensors are not, the first is {wrong[0]}" if wrong else "every parameter and buffer"
+    return "the whole model is in checkpoints", not wrong, text
 
 
 def _groups(record: Record) -> list[list[RankFacts]]:

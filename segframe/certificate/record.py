@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segframe.callbacks.ema import KEY as EMA
@@ -41,6 +41,9 @@ class RankFacts:
         evaluated: The validation images that it counted.
         local_parameters: Elements of parameters that it held.
         permitted_parameters: The most that it may hold by what its strategy promises to split.
+        local_gradients: Elements of gradients that it held when it stepped.
+        local_states: Elements of the optimizer's state that it held, as far as it goes by parameters' elements.
+        permitted_states: The most that it may hold of that.
         random_layers: Layers that draw random numbers, and whether each did.
     """
 
@@ -54,6 +57,9 @@ class RankFacts:
     local_parameters: int = 0
     permitted_parameters: int = 0
     random_layers: dict[str, bool] = field(default_factory=dict)
+    local_gradients: int = 0
+    local_states: int = 0
+    permitted_states: int = 0
 
 
 @dataclass
@@ -70,6 +76,7 @@ class Facts:
         moved: By how much parameters and buffers changed at most, from start to end.
         num_val: Images of the validation set.
         labelled_pixels: Labelled pixels of the validation set, counted from its masks.
+        not_in_checkpoint: Parameters and buffers that a checkpoint holds otherwise, or not at all.
         ties: Pixels of rank 0's evaluation whose best two classes differences within the tolerance could swap.
     """
 
@@ -82,6 +89,7 @@ class Facts:
     moved: dict[str, float] = field(default_factory=dict)
     num_val: int = 0
     labelled_pixels: int = 0
+    not_in_checkpoint: list[str] = field(default_factory=list)
     ties: int = 0
 
 
@@ -104,7 +112,7 @@ class Record:
         """Returns the tensors of a kind by their names in the model.
 
         Args:
-            kind: ``gradient 1`` (of step 1), ``parameter``, ``buffer``, ``average`` or ``confusion``.
+            kind: ``gradient 1`` (of step 1), ``parameter``, ``buffer``, ``average``, ``optimizer`` or ``confusion``.
         """
         from safetensors import safe_open
 
@@ -165,6 +173,7 @@ class Recorder(Callback):
             return
         strategy: Any = trainer.strategy
         own = {name: p.grad for name, p in pl_module.net.named_parameters() if p.grad is not None}
+        self._own.local_gradients = sum(local(gradient).numel() for gradient in own.values())
         kind = f"gradient {step}"
         self._take(kind, strategy.whole(own))
         values = [x for key, x in self._tensors.items() if key.startswith(f"{kind}/")]
@@ -211,6 +220,7 @@ class Recorder(Callback):
             self._take(kind, found)
             start = self._start[kind]
             self._facts.moved[kind] = max((_change(x, start[name]) for name, x in found.items()), default=0.0)
+        self._look_into_checkpoint(trainer, pl_module.net)
         for callback in getattr(trainer, "callbacks"):  # noqa: B009 - hidden from mypy by Lightning
             if isinstance(callback, Ema):
                 content: dict[str, Any] = {}
@@ -222,6 +232,26 @@ class Recorder(Callback):
             self._write()
             advance(self._folder)
 
+    def _look_into_checkpoint(self, trainer: pl.Trainer, net: nn.Module) -> None:
+        """Compares what a checkpoint would hold of the model, and keeps what it would hold of the optimizer."""
+        strategy: Any = trainer.strategy
+        weights = strategy.lightning_module_state_dict()
+        passing = {
+            f"{name}.{key}".lstrip(".") for name, m in net.named_modules() for key in m._non_persistent_buffers_set
+        }
+        for key, tensor in self._tensors.items():
+            kind, _, name = key.partition("/")
+            is_kept = kind == "parameter" or (kind == "buffer" and name not in passing)
+            if is_kept and not _same(weights.get(f"net.{name}"), tensor):
+                self._facts.not_in_checkpoint.append(name)
+        optimizer = trainer.optimizers[0]
+        for parameter, state in optimizer.state.items():
+            for value in state.values():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
+                    self._own.local_states += local(value).numel()
+                    self._own.permitted_states += _permitted({"": parameter}, strategy.parameter_share)
+        self._take("optimizer", _flat(strategy.optimizer_state(optimizer)))
+
     def _take(self, kind: str, named: Mapping[str, Tensor]) -> None:
         # Copied: what a strategy returns may be the run's own memory.
         for name, tensor in named.items():
@@ -232,6 +262,22 @@ class Recorder(Callback):
 
         save_file(self._tensors, self._folder / _TENSORS)
         write_json(self._folder / _FACTS, asdict(self._facts))
+
+
+def _same(own: Tensor | None, other: Tensor) -> bool:
+    return own is not None and own.dtype == other.dtype and torch.equal(own.cpu(), other.cpu())
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Returns the tensors of an optimizer's state and the numbers of its groups; nothing of an empty state."""
+    found: dict[str, Tensor] = {}
+    for index, state in content.get("state", {}).items():
+        found |= {f"{index}.{key}": torch.as_tensor(x) for key, x in state.items() if x is not None}
+    for index, group in enumerate(content.get("param_groups", ())):
+        for key, value in group.items():
+            if isinstance(value, float) or key == "params":
+                found[f"group {index}.{key}"] = torch.tensor(value, dtype=torch.float64)
+    return found
 
 
 def _change(tensor: Tensor, before: Tensor) -> float:

@@ -50,6 +50,63 @@ def no_clipping() -> None:
     Trainer.__init__ = without
 
 
+def whole_optimizer_state() -> None:
+    """Every rank keeps the whole momentum beside its part."""
+    import torch
+
+    from segframe.parallel.fsdp import FSDP
+    from segframe.sharding import full
+
+    right = FSDP.optimizer_step
+
+    def unsplit(self, optimizer, *args, **kwargs):
+        result = right(self, optimizer, *args, **kwargs)
+        for parameter, state in optimizer.state.items():
+            state["copy"] = torch.zeros_like(full(parameter))
+        return result
+
+    FSDP.optimizer_step = unsplit
+
+
+def forgetful_checkpoints() -> None:
+    """A checkpoint leaves out the last parameter, and what the optimizer knows of the first."""
+    from segframe.parallel.ddp import DDP
+
+    weights, states = DDP.lightning_module_state_dict, DDP.optimizer_state
+
+    def fewer_weights(self):
+        return dict(list(weights(self).items())[:-1])
+
+    def fewer_states(self, optimizer):
+        content = states(self, optimizer)
+        if content:
+            content["state"].pop(0)
+        return content
+
+    DDP.lightning_module_state_dict, DDP.optimizer_state = fewer_weights, fewer_states
+
+
+def another_schedule() -> None:
+    """The rate falls to another end."""
+    from segframe.trainer import Trainer
+
+    right = Trainer.estimated_stepping_batches.fget
+    Trainer.estimated_stepping_batches = property(lambda self: 2 * right(self))
+
+
+def average_of_rank_0() -> None:
+    """Only rank 0 keeps an average."""
+    from segframe.callbacks.ema import Ema
+
+    right = Ema.on_train_batch_end
+
+    def only_here(self, trainer, *args):
+        if trainer.is_global_zero:
+            right(self, trainer, *args)
+
+    Ema.on_train_batch_end = only_here
+
+
 def own_random_numbers() -> None:
     """Every rank drops channels for itself."""
     from segframe.parallel import process_group

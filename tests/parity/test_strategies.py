@@ -15,7 +15,7 @@ STRATEGIES = sorted({file.stem for file in (ROOT / "conf/strategy").glob("*.yaml
 MODELS = ("pspnet", "segnet", "unet", "deeplabv3plus", "segformer")
 # Enough for two epochs of two steps, on two ranks with two micro-batches of two images.
 SMALL = ("data.batch_size=8", "dataset.train.num_images=16")
-LEARNT = {"loss", "gradients", "parameters", "EMA", "val/loss"}
+LEARNT = {"loss", "gradients", "parameters", "EMA", "optimizer state", "val/loss"}
 COUNTED = {"confusion matrix", "val/loss", "val/miou"}
 
 
@@ -94,6 +94,9 @@ def test_a_net_of_unusual_structure(verify, strategy, tmp_path):
         (breakages.repeated_evaluation_images, "model=tiny", COUNTED, {"every image counts once"}),
         (breakages.no_clipping, "model=tiny", LEARNT, set()),
         (breakages.no_loss, "model=tiny", LEARNT, set()),
+        (breakages.another_schedule, "model=tiny", LEARNT, set()),
+        (breakages.average_of_rank_0, "model=tiny", COUNTED, set()),
+        (breakages.forgetful_checkpoints, "model=tiny", {"optimizer state"}, {"the whole model is in checkpoints"}),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
@@ -103,6 +106,13 @@ def test_it_fails_where_a_strategy_is_broken(verify, prepare, words, rows, guard
     # What is learnt may or may not turn over a pixel.
     assert failed(report) - ({"confusion matrix", "val/miou"} if "loss" in rows else set()) == rows
     assert missing(report) == guards
+
+
+@pytest.mark.xdist_group("certificate broken")
+def test_it_fails_where_a_rank_holds_more_than_its_share(verify):
+    report = verify("strategy=fsdp", "model=tiny", prepare=breakages.whole_optimizer_state)
+    assert missing(report) == {"parameters are where they belong"}
+    assert "more of the optimizer's state" in report.verdict()
 
 
 @pytest.mark.xdist_group("certificate broken")

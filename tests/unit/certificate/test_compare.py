@@ -23,6 +23,8 @@ TENSORS = {
     "buffer/bn.running_var": torch.tensor([100.0]),
     "buffer/bn.num_batches_tracked": torch.tensor(6),
     "average/a.weight": torch.tensor([4.0, 1.0]),
+    "optimizer/0.momentum_buffer": torch.tensor([1e-4, 1e-5]),
+    "optimizer/group 0.lr": torch.tensor(0.01, dtype=torch.float64),
     "confusion/matrix": torch.tensor([[30, 10], [20, 40]]),
 }
 FACTS = Facts(
@@ -103,6 +105,16 @@ def test_a_mean_is_not_measured_by_variances(record):
     assert rows["BatchNorm buffers"].difference == pytest.approx(0.01, rel=1e-3)
     assert rows["BatchNorm buffers"].note == "bn.running_mean"
     assert not rows["BatchNorm buffers"].passed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("0.momentum_buffer", torch.tensor([1e-4, 1.1e-5])), ("group 0.lr", torch.tensor(0.0101).double())],
+)
+def test_each_kind_of_the_optimizer_s_state_is_measured_by_itself(record, name, value):
+    row = rows_of(record(), record(**{f"optimizer__{name}": value}))["optimizer state"]
+    assert row.difference == pytest.approx(0.01, rel=1e-3)
+    assert row.note == name
 
 
 def test_the_first_step_and_parameter_that_differ_are_named(record):
@@ -191,6 +203,9 @@ def test_everything_that_had_to_happen_is_seen(record):
         ("random layers draw", {}, [replace(r, random_layers={"drop": False}) for r in PAIR]),
         ("random layers draw", {}, [replace(r, random_layers={}) for r in PAIR]),
         ("parameters are where they belong", {}, [replace(PAIR[0], local_parameters=2), PAIR[1]]),
+        ("parameters are where they belong", {}, [replace(PAIR[0], local_gradients=2), PAIR[1]]),
+        ("parameters are where they belong", {}, [replace(PAIR[0], local_states=2, permitted_states=1), PAIR[1]]),
+        ("the whole model is in checkpoints", {"not_in_checkpoint": ["a.weight"]}, PAIR),
     ],
 )
 def test_what_did_not_happen_is_missed(record, name, facts, ranks):
