@@ -27,6 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The words behind the program's name; None takes them from the command line.
     """
     tells = True
+    _fill_closed_streams()
     try:
         tells = _is_first_here()
         return _dispatch(list(sys.argv[1:] if words is None else words))
@@ -36,6 +37,17 @@ def main(words: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _fill_closed_streams() -> None:
+    """Opens what the shell has closed (``>&-``): else the next file or socket gets its number and what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _is_first_here() -> bool:

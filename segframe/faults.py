@@ -56,6 +56,8 @@ def explain(error: BaseException, batch_size: int, parts: int, crop: str) -> str
         return str(error.strerror or error)
     if about_others := _waited_for_others(error) or _lost_another(error):
         return about_others
+    if isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError):
+        return "whatever read this run's output has closed it; the run's folder holds what was written until then"
     if isinstance(error, MisconfigurationException):
         return _first_line(error)
     return str(error) if _is_ours(error) else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from segframe.ranks import place
+from segframe.runfolder import unwritable
 
 FOLDER = "logs"
 _MOVES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -51,7 +52,7 @@ def kept(folder: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
-        raise OSError(f"run.dir={folder} can't be written ({error.strerror}); give another run.dir.") from error
+        raise unwritable(folder, error) from error
     _record_flights(path.parent)
     _current = log
     try:

@@ -49,12 +49,25 @@ def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str], job:
     Raises:
         OSError: If the folder can't be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise unwritable(folder, error) from error
     write_json(folder / "overrides.json", list(overrides))
     write_json(
         folder / "environment.json", {"versions": versions(), "git": git_state(), "command": sys.argv, "job": job}
     )
+
+
+def unwritable(folder: Path, error: OSError) -> OSError:
+    """Returns what to say of a run folder that can't be written.
+
+    Args:
+        folder: The run folder.
+        error: What the system says.
+    """
+    return OSError(f"run.dir={folder} can't be written ({error.strerror}); give another run.dir.")
 
 
 def kept_records(folder: Path) -> dict[Path, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,13 @@ def test_errors_and_help_come_before_torch_and_soon(words):
     assert min(seconds) < CPU_BOUND_S
     code = f"from segframe.cli import main; main({['train', *words]!r}); import sys; sys.exit('torch' in sys.modules)"
     assert _segframe(script=["-c", code]).returncode == 0
+
+
+def test_a_closed_output_is_no_other_file(tmp_path):
+    code = (
+        "import os, sys; from segframe.cli import main; assert main(['--version']) == 0\n"
+        "first = os.open(os.devnull, os.O_RDONLY); print(first, file=sys.stderr); print('lost')"
+    )
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- <&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "3\n")

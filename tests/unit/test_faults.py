@@ -149,3 +149,10 @@ def test_both_of_gloos_words_for_a_rank_that_hangs_are_told_alike():
         told = faults.explain(RuntimeError(said), 4, 1, "48x48")
         assert told.startswith(f"waited {waited}")
         assert "for the other ranks" in told
+
+
+def test_an_output_that_nobody_reads_any_more_is_told_without_a_traceback():
+    assert "has closed it" in explain(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    error = SystemExit(1)
+    error.__context__ = BrokenPipeError()  # as rich ends a program
+    assert "has closed it" in explain(error)

@@ -80,3 +80,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 def test_memory_is_what_this_process_held():
     assert 0.05 < runfolder.peak_memory_gib() < 64
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_folder_that_can_t_be_made_is_named_with_the_remedy(tmp_path, where):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"run\.dir=.*/file.* can't be written \(.+\); give another run\.dir\."):
+        runfolder.prepare(tmp_path / where, {}, [])
