@@ -144,10 +144,18 @@ def test_a_broken_file_is_named(segframe, small, fake, tmp_path, workers, damage
     assert file.name in (tmp_path / "run/error.txt").read_text()
 
 
+def test_a_batch_that_does_not_divide_is_refused_before_there_is_a_run(segframe, small, tmp_path):
+    kept = [word for word in small if not word.startswith("data.batch_size=")]
+    words = ("data.batch_size=3", "trainer.accumulate_grad_batches=2", f"run.dir={tmp_path / 'run'}")
+    code, _, said = segframe("train", *kept, *words)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert all(part in said for part in ("data.batch_size=3", "=2 equal parts", "data.batch_size=2"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["data.batch_size=3", "trainer.accumulate_grad_batches=2"], ["data.batch_size=3", "2 equal parts", "=2"]),
         (["data.batch_size=99"], ["16 samples", "data.batch_size=99"]),
         (["++data.overfit=99"], ["data.overfit=99", "16 samples"]),
         (["trainer.precision=16-mixed"], ["16-mixed", "bf16-mixed"]),
