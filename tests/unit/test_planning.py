@@ -108,7 +108,7 @@ def test_the_cpu_is_asked_for_nothing_that_gpus_have(monkeypatch, accelerator, l
         plan(values_of(devices=[0, 1], accelerator=accelerator))
     values = values_of(devices=2, accelerator=accelerator)
     values["strategy"]["cpu_offload"] = True
-    with pytest.raises(ConfigError, match="strategy.cpu_offload=true .* this run is on the CPU"):
+    with pytest.raises(ConfigError, match=r"strategy.cpu_offload=true .* this run is on the CPU"):
         plan(values)
 
 
