@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from segframe.logs import FOLDER
 from segframe.ranks import SUPERVISED_VARIABLE
 
 _FROM_THE_TERMINAL = 0x80  # Linux's SI_KERNEL: Ctrl-C, which every process of the terminal's group gets
+_ONE_PRESS_S = 0.5
 _PATIENCE = 3  # Ctrl-C this often ends everything at once
 
 
@@ -84,12 +87,15 @@ def _signals_for(team: Team) -> Iterator[None]:
 
 def _pass_on(team: Team, numbers: set[signal.Signals], ended: threading.Event) -> None:
     """Passes on what reaches this process alone; of a Ctrl-C in the terminal the ranks know."""
-    interrupts = 0
+    interrupts, last = 0, -math.inf
     while not ended.is_set():
         found = signal.sigtimedwait(numbers, 0.1)
         if found is None:
             continue
-        interrupts += found.si_signo == signal.SIGINT
+        if found.si_signo == signal.SIGINT:
+            # One Ctrl-C may come twice: from the terminal, and from whoever passes it on.
+            interrupts += time.monotonic() - last > _ONE_PRESS_S
+            last = time.monotonic()
         if interrupts >= _PATIENCE:
             team.signal(signal.SIGKILL)
         elif found.si_signo == signal.SIGTERM or found.si_code != _FROM_THE_TERMINAL:
