@@ -29,10 +29,8 @@ def folder_to_go_on_with(values: dict[str, Any], run_dir: str, source: str) -> s
         run_dir: The folder that the user has given as run.dir, empty where not.
         source: What the user has given as resume, empty where not.
     """
-    if "RANK" not in os.environ and "SLURM_RESTART_COUNT" not in os.environ:
+    if not _is_launched():
         return None
-    if SUPERVISED_VARIABLE in os.environ:
-        return None  # its supervisor has decided
     rendezvous.join(start_timeout_s(values))
     folder = str(Path(source).parent.parent) if source.endswith(".ckpt") else source or run_dir
     counted = any(int(os.environ.get(name, "0")) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
@@ -75,7 +73,9 @@ def job_name() -> str | None:
 
 
 def last_whole(folder: Path) -> Path | None:
-    """Returns a run folder's last checkpoint, or the one before where a crash of the machine has torn it.
+    """Returns a run folder's last checkpoint; for torchrun or SLURM the one before, where a crash has torn it.
+
+    A user who goes on by hand is asked instead, when the torn one is read.
 
     Args:
         folder: The run folder.
@@ -83,12 +83,19 @@ def last_whole(folder: Path) -> Path | None:
     last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
     if not last.exists():
         return None
+    if not _is_launched():
+        return last
     # The end of a checkpoint holds the list of what is in it.
     if zipfile.is_zipfile(last) or not (previous.exists() and zipfile.is_zipfile(previous)):
         return last
     if place().rank == 0:
         print(f"{last} is torn; goes on with {previous}, the one before.", file=sys.stderr)
     return previous
+
+
+def _is_launched() -> bool:
+    """Whether torchrun or SLURM has started this process; a rank that segframe has started goes by its supervisor."""
+    return ("RANK" in os.environ or "SLURM_RESTART_COUNT" in os.environ) and SUPERVISED_VARIABLE not in os.environ
 
 
 def _is_same_job(folder: Path) -> bool:

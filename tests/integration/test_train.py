@@ -190,7 +190,8 @@ def test_every_experiment_composes_and_runs_a_step(segframe, small, fake, tmp_pa
         pytest.skip(f"{values['model']['encoder']} is too large for a test of seconds")
     light = ("trainer.max_epochs=1", "trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.accelerator=cpu",
              "trainer.precision=32-true", "data.num_workers=0", "data.batch_size=2", "augment.sample.crop_size=[64,64]",
-             "scheduler=constant", "scheduler.warmup_steps=0", "trainer.check_val_every_n_epoch=1")  # fmt: skip
+             "scheduler=constant", "scheduler.warmup_steps=0", "trainer.check_val_every_n_epoch=1",
+             "trainer.devices=1", "trainer.accumulate_grad_batches=1")  # fmt: skip
     code, _, said = segframe("train", *own, *light, f"run.dir={tmp_path / 'run'}")
     assert code == 0, said
 

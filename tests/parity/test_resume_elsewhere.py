@@ -19,14 +19,17 @@ WORDS = (
     "optimizer.lr=0.001",
     "scheduler=constant",
     "data.batch_size=12",
-    "dataset.train.num_images=48",
+    "dataset.train.num_images=36",
+    "dataset.crop_size=[32,32]",
+    "dataset.train.height=48",
+    "dataset.train.width=48",
     "trainer.precision=64-true",
     "trainer.log_every_n_steps=1",
     "trainer.max_epochs=3",
     "callbacks.progress_bar=null",
     "check=none",
 )
-STOP, END = 2, 6  # of four steps an epoch
+STOP, END = 2, 5  # of three steps an epoch
 TOLERANCE = 1e-9
 
 pytestmark = pytest.mark.xdist_group("resume elsewhere")
@@ -106,7 +109,6 @@ def assert_near(own, others, where=""):
         (("single", 1), ("fsdp", 2)),
         (("single", 1), ("ddp", 3)),
         (("ddp", 2), ("single", 1)),
-        (("ddp", 2), ("fsdp", 2)),
         (("fsdp", 2), ("ddp", 2)),
         (("fsdp", 3), ("single", 1)),
         (("fsdp", 3), ("fsdp", 2)),

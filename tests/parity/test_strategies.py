@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 STRATEGIES = sorted({file.stem for file in (ROOT / "conf/strategy").glob("*.yaml")} - {"single", "auto"})
 MODELS = ("pspnet", "segnet", "unet", "deeplabv3plus", "segformer")
 # Enough for two epochs of two steps, on two ranks with two micro-batches of two images.
-SMALL = ("data.batch_size=8", "dataset.train.num_images=16")
+SMALL = ("data.batch_size=8", "dataset.train.num_images=16", "dataset.crop_size=[48,48]")
 LEARNT = {"loss", "gradients", "parameters", "EMA", "optimizer state", "val/loss"}
 COUNTED = {"confusion matrix", "val/loss", "val/miou"}
 

@@ -45,6 +45,8 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(folder, launcher, capsys)
     assert restarts.last_whole(folder) == last
     assert capsys.readouterr().err == ""
     tear(last)
+    assert restarts.last_whole(folder) == last  # a user is asked
+    launcher()
     assert restarts.last_whole(folder) == previous
     assert capsys.readouterr().err == f"{last} is torn; goes on with {previous}, the one before.\n"
 
@@ -52,6 +54,7 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(folder, launcher, capsys)
 @pytest.mark.parametrize("previous_is", ["torn", "gone"])
 def test_without_a_whole_one_the_last_is_left_to_its_reader(folder, launcher, previous_is):
     last, previous = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
+    launcher()
     tear(last)
     previous.unlink() if previous_is == "gone" else tear(previous)
     assert restarts.last_whole(folder) == last
@@ -122,14 +125,15 @@ def test_outside_of_launchers_nothing_is_asked(launcher, folder):
 
 def test_a_checkpoint_that_one_machine_alone_sees_is_refused(folder, on_ranks):
     code = (
-        "import os\nfrom segframe import restarts\n"
+        "import os\nfrom segframe import rendezvous, restarts\n"
         f"run = {str(folder)!r} if os.environ['RANK'] == '1' else '/nowhere'\n"
         "os.environ['TORCHELASTIC_RESTART_COUNT'] = '1'\n"
         f"try: restarts.folder_to_go_on_with({VALUES!r}, run, '')\n"
-        "except restarts.ConfigError as error: print(error)"
+        "except restarts.ConfigError as error: print(error)\n"
+        "finally: rendezvous.leave()"  # rank 0 has the store that rank 1 still reads
     )
     codes, said, _ = on_ranks(code)
-    assert codes == [0, 0]
+    assert codes == [0, 0], said
     assert "holds a checkpoint on another machine and none on this one (seen from rank 0" in said[0]
     assert "holds a checkpoint on this machine and none on another (seen from rank 1" in said[1]
 
