@@ -1,6 +1,6 @@
 """Certifies every strategy of several ranks with every model, and writes benchmarks/certificate_cpu.json and docs.
 
-python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md]
+python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md] [overrides]
 
 What is already in the file for equal code is kept, so an interrupted matrix goes on where it stopped.
 """
@@ -21,6 +21,7 @@ from segframe.runfolder import git_state, versions, write_json
 
 ROOT = Path(__file__).parents[1]
 _OF_ONE_PROCESS = {"single", "auto"}  # the reference, and a word for one of the others
+_OWN_WORDS = {"ranks", "models", "strategies", "out", "docs"}
 _MARKS = "<!-- table -->", "<!-- end of table -->"
 
 
@@ -31,6 +32,7 @@ def main(words: list[str]) -> int:
         words: The command line.
     """
     given = dict(word.split("=", 1) for word in words)
+    extra = [f"{name}={value}" for name, value in given.items() if name not in _OWN_WORDS]
     strategies = _chosen(given.get("strategies"), "strategy", _OF_ONE_PROCESS)
     models = _chosen(given.get("models"), "model", set())
     ranks = [int(text) for text in given.get("ranks", "2,3,4").split(",")]
@@ -43,7 +45,12 @@ def main(words: list[str]) -> int:
         for number, (strategy, model, count) in enumerate(wanted, 1):
             print(f"[{number} of {len(wanted)}] {strategy}, {model}, {count} ranks", file=sys.stderr, flush=True)
             rows.append(
-                {"strategy": strategy, "model": model, "ranks": count, **_certified(strategy, model, count, folder)}
+                {
+                    "strategy": strategy,
+                    "model": model,
+                    "ranks": count,
+                    **_certified([f"strategy={strategy}", f"model={model}", *extra], count, folder),
+                }
             )
             write_json(out, {"versions": versions(), "git": git_state(), "rows": rows})
     _write_table(Path(given.get("docs", ROOT / "docs/certificate.md")), rows)
@@ -66,9 +73,8 @@ def _kept(out: Path) -> list[dict[str, Any]]:
     return rows if content["git"] == git_state() and content["versions"] == versions() else []
 
 
-def _certified(strategy: str, model: str, count: int, folder: str) -> dict[str, Any]:
+def _certified(words: list[str], count: int, folder: str) -> dict[str, Any]:
     """Returns a row of the matrix; what is refused says why."""
-    words = [f"strategy={strategy}", f"model={model}"]
     try:
         report = certify(words, count, reference_dir=Path(folder))
     except (ConfigError, RankError) as error:
