@@ -1,6 +1,6 @@
 """Certifies every strategy of several ranks with every model, and writes benchmarks/certificate_cpu.json and docs.
 
-python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md] [overrides]
+python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md] [WORD]
 
 What is already in the file for equal code is kept, so an interrupted matrix goes on where it stopped.
 """
