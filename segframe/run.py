@@ -75,6 +75,7 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
         from segframe import report
 
         samples = report.collect_samples(run)
+        run.trainer.strategy.barrier("the end")  # only a run that no rank has failed in is finished
         if run.trainer.is_global_zero:
             report.finish(run, samples, {**_speed(run), "wall_s": time.perf_counter() - started})
     except BaseException as error:
