@@ -21,6 +21,22 @@ FILLER = -1
 """The position of an evaluation image that is not counted; it stands where a rank has none."""
 
 
+class Span(NamedTuple):
+    """Consecutive rows of a map of ``height`` rows: ``start`` to ``stop``, the last excluded."""
+
+    start: int
+    stop: int
+    height: int
+
+    @classmethod
+    def part(cls, height: int, index: int, count: int) -> Span:
+        """Returns the rows of part ``index`` of ``count``; the parts lie in order and differ by a row at most.
+
+        Every layer's map is split by this rule alone, so nobody has to be asked who owns a row.
+        """
+        return cls(height * index // count, height * (index + 1) // count, height)
+
+
 class Batch(NamedTuple):
     """Samples on their way from the loader to the device.
 
@@ -30,12 +46,27 @@ class Batch(NamedTuple):
         names: One file name or identifier per sample.
         indices: int64 (B,), the position of each sample in its data set; a training sample that an epoch
             has again has the length of the data set added each time.
+        span: Which rows of its samples this is; None for whole ones.
     """
 
     image: Tensor
     mask: Tensor
     names: list[str]
     indices: Tensor
+    span: Span | None = None
+
+    @property
+    def height(self) -> int:
+        """The rows of a whole sample."""
+        return self.mask.shape[-2] if self.span is None else self.span.height
+
+    def part(self, index: int, count: int) -> Batch:
+        """Returns part ``index`` of ``count`` of the rows of whole samples."""
+        if count == 1:
+            return self
+        span = Span.part(self.height, index, count)
+        rows = slice(span.start, span.stop)
+        return self._replace(image=self.image[:, :, rows], mask=self.mask[:, rows], span=span)
 
 
 class SegmentationOutput(NamedTuple):

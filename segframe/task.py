@@ -129,7 +129,7 @@ class SegmentationTask(pl.LightningModule):
         image = self._input(batch, training=True)
         target = batch.mask.long()
         self._count_valid(batch.mask)
-        if parts == 1:
+        if parts == 1 and not self._strategy.is_cut:
             self._seed_dropout(step, 0)
             result = self._whole_step(image, target)
         else:
@@ -142,7 +142,7 @@ class SegmentationTask(pl.LightningModule):
         self.step_empty = (self._sum_over_ranks(valid) == 0).long()
 
     def _whole_step(self, image: Tensor, target: Tensor) -> Tensor:
-        terms = self._terms(self.net(image), target)
+        terms = self._terms(self.net(image), target, image.shape[-2])
         if self._num_ranks == 1:
             value = terms.value
             self.step_loss = value.detach()
@@ -160,23 +160,28 @@ class SegmentationTask(pl.LightningModule):
         images, targets = image.chunk(parts), target.chunk(parts)
         prior = self.loss.target_statistics(target)
         known = self._dry_run(images, targets, step) if prior is None else self._sum_over_ranks(prior)
-        seen: Tensor | None = None
+        seen: list[LossTerms] = []
         slope: Tensor | None = None
-        for part, (x, y) in enumerate(zip(images, targets, strict=True)):
-            self._seed_dropout(step, part)
-            terms = self._terms(self.net(x), y)
+
+        def objective(part: int, output: SegmentationOutput) -> Tensor:
+            nonlocal slope
+            terms = self._terms(output, targets[part], image.shape[-2])
             if slope is None:
                 repeats = terms.statistics.numel() // known.numel()
                 slope = _value_and_slope(terms.finish, known.repeat(repeats))[1]
-            statistics = terms.statistics.detach()
-            seen = statistics if seen is None else seen + statistics
-            surrogate = (terms.statistics * slope).sum() * self._num_ranks
-            if part < parts - 1:
-                with self._strategy.without_sync():
-                    self.trainer.precision_plugin.pre_backward(surrogate, self).backward()  # type: ignore[no-untyped-call]
-        assert seen is not None
-        self.step_loss = terms.finish(self._sum_over_ranks(seen))
-        return surrogate
+            seen.append(LossTerms(terms.statistics.detach(), terms.finish))
+            return (terms.statistics * slope).sum() * self._num_ranks
+
+        result = self._strategy.run_parts(self.net, images, objective, lambda part: self._seed_dropout(step, part))
+        self.step_loss = self._strategy.agree(self._finished(seen))
+        return result
+
+    def _finished(self, seen: Sequence[LossTerms]) -> Tensor:
+        """Returns the loss of all ranks' micro-batches; 0 where this rank has seen none."""
+        if not seen or not self._strategy.counts:
+            return torch.zeros((), device=self.device)
+        statistics = torch.stack([terms.statistics for terms in seen]).sum(0)
+        return seen[0].finish(self._sum_over_ranks(statistics))
 
     @torch.no_grad()
     def _dry_run(self, images: Sequence[Tensor], targets: Sequence[Tensor], step: int) -> Tensor:
@@ -185,24 +190,29 @@ class SegmentationTask(pl.LightningModule):
         total = None
         for part, (x, y) in enumerate(zip(images, targets, strict=True)):
             self._seed_dropout(step, part)
-            statistics = self._terms(self.net(x), y).statistics
+            statistics = self._terms(self.net(x), y, x.shape[-2]).statistics
             total = statistics if total is None else total + statistics
         for buffer, before in buffers:
             buffer.copy_(before)
         assert total is not None
         return self._sum_over_ranks(total)
 
-    def _terms(self, output: SegmentationOutput, target: Tensor) -> LossTerms:
-        maps = output.at_size(*target.shape[-2:])
-        main = self.loss(_full_precision(maps.logits), target)
-        if not maps.auxiliary or self.auxiliary_weight == 0:
+    def _terms(self, output: SegmentationOutput, target: Tensor, height: int) -> LossTerms:
+        """Returns the loss of this rank's pixels of images of so many rows."""
+        maps = output.at_size(height, target.shape[-1])
+        logits, *auxiliary = (_full_precision(self._strategy.own(x)) for x in (maps.logits, *maps.auxiliary))
+        main = self.loss(logits, target)
+        if not auxiliary or self.auxiliary_weight == 0:
             return main
-        extra = [(self.auxiliary_weight, self.loss(_full_precision(a), target)) for a in maps.auxiliary]
+        extra = [(self.auxiliary_weight, self.loss(x, target)) for x in auxiliary]
         return LossTerms.weighted_sum([(1.0, main), *extra])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts the predictions of whole images into the confusion matrix and the loss statistics."""
-        scores = self.inference(self.net, self._input(batch, training=False))
+        strategy = self._strategy
+        scores = strategy.own(self.inference(self.net, self._input(batch, training=False)))
+        if not strategy.counts:
+            return
         terms = self.loss(scores, batch.mask.long())
         self._finish = terms.finish
         statistics = terms.statistics.detach().cpu().double()
@@ -217,12 +227,14 @@ class SegmentationTask(pl.LightningModule):
                 continue
             before = self.confusion.matrix
             self.confusion.update(prediction[row], batch.mask[row])
-            score = summary(self.confusion.matrix - before, "drop")["miou"]
-            self.per_image.append((int(batch.indices[row]), name, score))
+            of_image = strategy.sum_over_image(self.confusion.matrix - before)
+            self.per_image.append((int(batch.indices[row]), name, summary(of_image, "drop")["miou"]))
 
     def predict(self, batch: Batch) -> Tensor:
-        """Returns the predicted class ids (B, H, W) of whole images."""
-        return self.inference(self.net, self._input(batch, training=False)).argmax(1)
+        """Returns the predicted class ids (B, H, W) of whole images, on every rank, all of which call it."""
+        part = batch.part(*self._strategy.row_part)
+        scores = self._strategy.own(self.inference(self.net, self._input(part, training=False)))
+        return self._strategy.whole_map(scores.argmax(1), batch.height)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the counts of the last evaluation."""
@@ -237,9 +249,10 @@ class SegmentationTask(pl.LightningModule):
         values = {f"val/{name}": value for name, value in summary(matrix, self.absent).items()}
         per_class = iou(matrix, self.absent).tolist()
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
+        loss = torch.full((), math.nan, device=self.device)
         if self._validation_statistics is not None and self._finish is not None:
-            total = self._sum_over_ranks(self._validation_statistics.to(self.device))
-            values["val/loss"] = float(self._finish(total))
+            loss = self._finish(self._sum_over_ranks(self._validation_statistics.to(self.device)))
+        values["val/loss"] = float(self._strategy.agree(loss))
         self.evaluated_step = self.trainer.global_step
         # Not self.log: it would average over ranks what has been summed over them already, and count steps from 0.
         self.trainer.callback_metrics.update({k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()})
@@ -277,7 +290,8 @@ class SegmentationTask(pl.LightningModule):
     def _input(self, batch: Batch, training: bool) -> Tensor:
         dtype = next(self.net.parameters()).dtype
         image = self.preprocess(batch, epoch=self.current_epoch if training else None, dtype=dtype)
-        return image.contiguous(memory_format=torch.channels_last if self._channels_last else torch.contiguous_format)
+        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        return self._strategy.distribute(image.contiguous(memory_format=layout), batch.height)
 
     def _seed_dropout(self, step: int, part: int) -> None:
         """Makes randomness inside the net a pure function of (seed, step, micro-batch), the same on every rank."""
@@ -309,7 +323,7 @@ class SegmentationTask(pl.LightningModule):
 
     @property
     def _num_ranks(self) -> int:
-        return int(self.trainer.world_size)
+        return self._strategy.num_averaged
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:
         return self._strategy.sum_over_ranks(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,6 +10,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segframe.contracts import SegmentationOutput
 from segframe.sharding import full, part_like, split_like
 
 
@@ -35,6 +36,26 @@ class Seam:
         """The share of the whole model's parameters that this rank promises to hold at most, between steps."""
         return 1.0
 
+    @property
+    def row_part(self) -> tuple[int, int]:
+        """Which part of how many of each image's rows this rank holds, by ``Span.part``."""
+        return 0, 1
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the net's layers are on several ranks, so that most of them see no output of it."""
+        return False
+
+    @property
+    def counts(self) -> bool:
+        """Whether this rank's predictions count; False where it sees none of its own."""
+        return True
+
+    @property
+    def num_averaged(self) -> int:
+        """Over how many ranks a parameter's gradient is averaged; the sum is what a step needs."""
+        return int(getattr(self, "world_size", 1))
+
     def parallelize(self, net: nn.Module) -> None:
         """Changes a net in place into this rank's part of it; called once, before optimizers are made.
 
@@ -49,13 +70,84 @@ class Seam:
         """Returns the context of a backward pass that others of the same step follow."""
         return nullcontext()
 
+    def run_parts(
+        self,
+        net: Callable[[Tensor], SegmentationOutput],
+        images: Sequence[Tensor],
+        objective: Callable[[int, SegmentationOutput], Tensor],
+        seed: Callable[[int], None],
+    ) -> Tensor:
+        """Runs the passes of a step's micro-batches, but for the backward pass of the last (*collective*).
+
+        Args:
+            net: The net.
+            images: One batch per micro-batch, as ``distribute`` returns them.
+            objective: Called for each in order with its number and the net's output; returns what is differentiated.
+            seed: Called with a micro-batch's number before its forward pass.
+
+        Returns:
+            The last scalar, whose backward pass is still to come.
+        """
+        plugin: Any = getattr(self, "precision_plugin")  # noqa: B009 - the Lightning strategy's
+        module: Any = getattr(self, "lightning_module")  # noqa: B009
+        for part, image in enumerate(images):
+            seed(part)
+            value = objective(part, net(image))
+            if part < len(images) - 1:
+                with self.without_sync():
+                    plugin.pre_backward(value, module).backward()
+        return value
+
+    def distribute(self, image_BChW: Tensor, height: int) -> Tensor:
+        """Returns what the net takes of this rank's rows of images.
+
+        Args:
+            image_BChW: The rows of ``row_part``.
+            height: Rows of whole images.
+        """
+        return image_BChW
+
+    def own(self, x: Tensor) -> Tensor:
+        """Returns this rank's rows of a map that the net made of what ``distribute`` gave."""
+        return x
+
+    def sum_over_image(self, value: Tensor) -> Tensor:
+        """Returns the sum of a tensor over the ranks that hold rows of the same images (*collective*)."""
+        return value
+
+    def whole_map(self, x_BhW: Tensor, height: int) -> Tensor:
+        """Returns a prediction (B, H, W) of whole images on every rank (*collective*).
+
+        Args:
+            x_BhW: What this rank has predicted.
+            height: Rows H of whole images.
+        """
+        return x_BhW
+
     def sum_over_ranks(self, value: Tensor) -> Tensor:
-        """Returns the sum of a tensor over the ranks that hold different pixels (*collective*)."""
+        """Returns the sum of a tensor over the ranks that hold different pixels.
+
+        *Collective* among these; where layers are on several ranks, among those with the same layers, each of which
+        has all pixels of its images.
+        """
+        return value
+
+    def agree(self, value: Tensor) -> Tensor:
+        """Returns on every rank what a rank has that ``counts``, in any number format (*collective*)."""
         return value
 
     def gather(self, items: list[Any]) -> list[Any]:
-        """Returns the items of all ranks that hold different images, those of rank 0 first (*collective*)."""
+        """Returns on every rank what the ranks have that count, each image's once (*collective*)."""
         return items
+
+    def layout(self, batch_size: int, height: int | None) -> list[str]:
+        """Returns lines that tell which rank holds what, where that is not told by the strategy's name.
+
+        Args:
+            batch_size: Samples of an optimizer step.
+            height: Rows of a training sample; None where samples differ.
+        """
+        return []
 
     def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns complete CPU tensors under the whole model's names on rank 0, nothing elsewhere (*collective*).
