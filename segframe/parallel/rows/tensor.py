@@ -21,23 +21,27 @@ Rule = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """What an operation does on split rows: (function, arguments, keyword arguments) to its result."""
 
 _RULES: dict[Any, Rule] = {}
+_FOR_ANY_SHAPE: set[Rule] = set()
 
 
 class UnsplittableError(ValueError):
     """An operation has no exact rule for tensors whose rows are split over ranks."""
 
 
-def rule(*functions: Any) -> Callable[[Rule], Rule]:
+def rule(*functions: Any, any_shape: bool = False) -> Callable[[Rule], Rule]:
     """Registers what operations do on a ``RowTensor``.
 
     Args:
         functions: Each a function, a method of ``torch.Tensor``, or the qualified name of a function that makes
             itself overridable by ``torch.overrides.handle_torch_function``.
+        any_shape: Whether the rule heeds ``axis``; others get NCHW tensors alone.
     """
 
     def register(handler: Rule) -> Rule:
         for function in functions:
             _RULES[function] = handler
+        if any_shape:
+            _FOR_ANY_SHAPE.add(handler)
         return handler
 
     return register
@@ -55,7 +59,7 @@ def name_of(function: Any) -> str:
 
 
 class RowTensor:
-    """An NCHW tensor whose rows are split over a group of ranks.
+    """A tensor, as a rule NCHW, whose rows are split over a group of ranks.
 
     Its shape is that of the whole tensor. Operations on it go to rules (see ``rule``); one without a rule
     raises, so that results are exact or there are none. Plain tensors beside it are the same on all ranks.
@@ -64,19 +68,20 @@ class RowTensor:
         local: The own rows, (B, C, own rows, W).
         height: Rows of the whole tensor.
         rows: The ranks.
+        axis: The dimension of the rows, counted from the last one: -2 unless dimensions were moved.
 
     Raises:
         ValueError: If ``local`` has another number of rows than this rank owns.
     """
 
-    def __init__(self, local: Tensor, height: int, rows: Rows) -> None:
+    def __init__(self, local: Tensor, height: int, rows: Rows, axis: int = -2) -> None:
         first, stop = rows.own(height)
-        if local.dim() != 4 or local.shape[2] != stop - first:
+        if local.dim() < -axis or local.shape[axis] != stop - first:
             raise ValueError(
                 f"rank {rows.rank} of {rows.size} owns the rows {first} to {stop} of {height}, and got a tensor "
-                f"{tuple(local.shape)}; expected (B, C, {stop - first}, W)."
+                f"{tuple(local.shape)}; expected {stop - first} in dimension {axis}."
             )
-        self.local, self.height, self.rows = local, height, rows
+        self.local, self.height, self.rows, self.axis = local, height, rows, axis
 
     @classmethod
     def split(cls, x_BCHW: Tensor, rows: Rows) -> RowTensor:
@@ -97,7 +102,12 @@ class RowTensor:
 
     def like(self, local: Tensor, height: int | None = None) -> RowTensor:
         """Returns other rows split over the same ranks; as many as these in all if no ``height`` is given."""
-        return RowTensor(local, self.height if height is None else height, self.rows)
+        return RowTensor(local, self.height if height is None else height, self.rows, self.axis)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is NCHW."""
+        return self.axis == -2 and self.local.dim() == 4
 
     @classmethod
     def __torch_function__(
@@ -109,13 +119,16 @@ class RowTensor:
                 f"{name_of(function)} has no exact rule for tensors whose rows are split over ranks. Choose a model "
                 "without it, or a strategy that leaves the rows of an image together."
             )
+        if handler not in _FOR_ANY_SHAPE:
+            _check_images(function, (*args, *(kwargs or {}).values()))
         return handler(function, args, kwargs or {})
 
     @property
     def shape(self) -> torch.Size:
         """Of the whole tensor."""
-        batch, channels, _, width = self.local.shape
-        return torch.Size((batch, channels, self.height, width))
+        sizes = list(self.local.shape)
+        sizes[self.axis] = self.height
+        return torch.Size(sizes)
 
     def size(self, dim: int | None = None) -> Any:
         """Returns the shape of the whole tensor, or one number of it."""
@@ -123,12 +136,12 @@ class RowTensor:
 
     @property
     def ndim(self) -> int:
-        """Always 4."""
-        return 4
+        """How many dimensions it has."""
+        return self.local.dim()
 
     def dim(self) -> int:
-        """Returns 4."""
-        return 4
+        """Returns how many dimensions it has."""
+        return self.local.dim()
 
     def numel(self) -> int:
         """Returns the number of values of the whole tensor."""
@@ -199,13 +212,24 @@ for _name in _OPERATORS:
     setattr(RowTensor, _name, _operator(_name))
 
 
-def _flatten(x: RowTensor) -> tuple[list[Any], tuple[int, Rows]]:
-    return [x.local], (x.height, x.rows)
+def _check_images(function: Any, arguments: Sequence[Any]) -> None:
+    flat = [a for argument in arguments for a in (argument if isinstance(argument, list | tuple) else (argument,))]
+    for x in flat:
+        if isinstance(x, RowTensor) and not x.is_image:
+            raise UnsplittableError(
+                f"{name_of(function)} has no exact rule for a tensor {tuple(x.shape)} whose dimension {x.axis} is that "
+                "of rows split over ranks, only for (B, C, H, W). Choose a model without it, or a strategy that leaves "
+                "the rows of an image together."
+            )
 
 
-def _unflatten(children: Iterable[Any], context: tuple[int, Rows]) -> RowTensor:
+def _flatten(x: RowTensor) -> tuple[list[Any], tuple[int, Rows, int]]:
+    return [x.local], (x.height, x.rows, x.axis)
+
+
+def _unflatten(children: Iterable[Any], context: tuple[int, Rows, int]) -> RowTensor:
     made = object.__new__(RowTensor)  # a tree's leaves may be anything for a moment
-    (made.local,), (made.height, made.rows) = children, context
+    (made.local,), (made.height, made.rows, made.axis) = children, context
     return made
 
 
