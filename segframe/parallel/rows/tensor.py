@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.overrides import resolve_name
 from torch.utils._pytree import register_pytree_node
 
-from segframe.parallel.rows.exchange import fetch
+from segframe.parallel.rows.exchange import fetch, memory_format_of
 from segframe.parallel.rows.group import Rows
+from segframe.parallel.rows.replicated import without_marks
 
 Rule = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """What an operation does on split rows: (function, arguments, keyword arguments) to its result."""
@@ -93,7 +94,9 @@ class RowTensor:
         height = x_BCHW.shape[2]
         rows.check(height, "the input")
         first, stop = rows.own(height)
-        return cls(x_BCHW[:, :, first:stop], height, rows)
+        own = x_BCHW[:, :, first:stop]
+        # A copy lets go of the rows of the others.
+        return cls(own if rows.size == 1 else own.clone(memory_format=memory_format_of(own)), height, rows)
 
     def whole(self) -> Tensor:
         """Returns all rows, on every rank (collective)."""
@@ -119,9 +122,10 @@ class RowTensor:
                 f"{name_of(function)} has no exact rule for tensors whose rows are split over ranks. Choose a model "
                 "without it, or a strategy that leaves the rows of an image together."
             )
+        kwargs = {name: without_marks(value) for name, value in (kwargs or {}).items()}
         if handler not in _FOR_ANY_SHAPE:
-            _check_images(function, (*args, *(kwargs or {}).values()))
-        return handler(function, args, kwargs or {})
+            _check_images(function, (*args, *kwargs.values()))
+        return handler(function, without_marks(args), kwargs)
 
     @property
     def shape(self) -> torch.Size:
