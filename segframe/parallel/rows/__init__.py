@@ -1,5 +1,6 @@
 """Tensors whose rows are split over ranks."""
 
+from segframe.parallel.rows import convolution as convolution
 from segframe.parallel.rows.group import Rows
 from segframe.parallel.rows.tensor import RowTensor, UnsplittableError, rule
 
