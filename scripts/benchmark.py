@@ -133,7 +133,7 @@ def bare_seconds(name: str) -> float:
                 )
                 optimizer.zero_grad()
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    loss = task._terms(net(image.to(device)), batch.mask.to(device).long()).value
+                    loss = task._terms(net(image.to(device)), batch.mask.to(device).long(), batch.height).value
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 scheduler.step()

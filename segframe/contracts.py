@@ -201,3 +201,20 @@ class FileBacked(Protocol):
     def size(self, index: int) -> tuple[int, int]:
         """Returns the rows and columns of a pair's image."""
         ...
+
+
+@runtime_checkable
+class RowBacked(Protocol):
+    """A data set that gives some rows of a pair for less than the price of all of them."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the rows and columns of a pair's image."""
+        ...
+
+    def image_rows(self, index: int, start: int, stop: int) -> Tensor:
+        """Returns the rows ``start`` to ``stop``, at least one, of a pair's image: uint8 (3, stop - start, W)."""
+        ...
+
+    def mask_rows(self, index: int, start: int, stop: int) -> Tensor:
+        """Returns the rows ``start`` to ``stop``, at least one, of a pair's mask: uint8 (stop - start, W)."""
+        ...

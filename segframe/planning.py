@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -28,6 +29,7 @@ def plan(values: dict[str, Any]) -> int:
     _check_cpu(values)
     if "RANK" in os.environ:
         _check_launcher(values)
+        check_grid(values, place().world_size)
         return 1
     if values["trainer"]["num_nodes"] > 1:
         raise ConfigError(_on_several_nodes(values))
@@ -41,7 +43,57 @@ def plan(values: dict[str, Any]) -> int:
             f"trainer.devices={_shown(values)} asks for {asked} GPU{'s' if asked > 1 else ''} and {count}; use "
             f"{nearest}{on_cpu}."
         )
+    check_grid(values, asked)
     return asked
+
+
+AXES = ("data", "fsdp", "stages", "spatial")
+"""The keys of a strategy that say over how many ranks it splits what; null, or no such key, is what others leave."""
+
+
+def batch_parts(values: dict[str, Any], ranks: int) -> int:
+    """Returns into how many parts ranks split a batch.
+
+    Args:
+        values: The resolved configuration.
+        ranks: Processes of the run.
+    """
+    strategy = values["strategy"]
+    if "data" not in strategy:
+        return ranks
+    return int(strategy["data"] or 1) * int(strategy.get("fsdp") or 1)
+
+
+def check_grid(values: dict[str, Any], ranks: int) -> None:
+    """Checks that the axes of a strategy make up the ranks.
+
+    Args:
+        values: The resolved configuration.
+        ranks: Processes of the run.
+
+    Raises:
+        ConfigError: If they do not; says what fits.
+    """
+    sizes = _axes(values)
+    if sizes is None:
+        return
+    product = math.prod(sizes.values())
+    if ranks == product or (len(sizes) < len(AXES) and ranks % product == 0):
+        return
+    named = " x ".join(f"strategy.{axis}={size}" for axis, size in sizes.items() if size > 1) or "strategy.data=1"
+    takes = f"a multiple of {product}" if len(sizes) < len(AXES) else str(product)
+    raise ConfigError(
+        f"{named} takes {takes} rank{'s' if product > 1 else ''} and there {'is' if ranks == 1 else 'are'} {ranks}; set "
+        f"trainer.devices={product}, or other sizes."
+    )
+
+
+def _axes(values: dict[str, Any]) -> dict[str, int] | None:
+    """Returns the sizes that a strategy gives for its axes; None for a strategy without axes."""
+    strategy = values["strategy"]
+    if "data" not in strategy:
+        return None
+    return {axis: int(strategy[axis]) for axis in AXES if strategy.get(axis) is not None}
 
 
 def num_ranks(values: dict[str, Any]) -> int:
@@ -64,7 +116,7 @@ def check_batch(values: dict[str, Any], ranks: int | None = None) -> None:
         ConfigError: If it does not; names the nearest that does.
     """
     batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
-    ranks = place().world_size if ranks is None else ranks
+    ranks = batch_parts(values, place().world_size if ranks is None else ranks)
     if batch % (parts * ranks):
         fitting = max(parts * ranks, batch // (parts * ranks) * parts * ranks)
         raise ConfigError(
@@ -103,7 +155,10 @@ def _asked_for(values: dict[str, Any]) -> int:
     """Returns the number of devices that the configuration asks for."""
     devices, most = values["trainer"]["devices"], values["strategy"].get("ranks")
     if devices == "auto":
-        there = max(1, _num_gpus(values) or 1)
+        gpus, sizes = _num_gpus(values), _axes(values)
+        if sizes is not None and len(sizes) == len(AXES):
+            return math.prod(sizes.values())  # a strategy that says how many it takes
+        there = max(1, gpus or 1)
         return there if most is None else min(there, most)
     asked = len(devices) if isinstance(devices, list) else int(devices)
     if most is not None and asked > most:

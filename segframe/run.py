@@ -21,6 +21,8 @@ from segframe.config.compose import RUN_DIR_VARIABLE, resolved
 from segframe.planning import check_folder
 from segframe.ranks import ENDED_BY_ANOTHER, SUPERVISED_VARIABLE, is_main_process, place
 
+_MOST_LINES = 17  # on who holds what
+
 
 def train(config: DictConfig, overrides: list[str]) -> int:
     """Trains what a configuration describes and writes the run folder; returns the exit code.
@@ -68,7 +70,7 @@ def _train(config: DictConfig, overrides: list[str], values: dict[str, Any], fol
             print(f"run folder: {folder}", file=sys.stderr, flush=True)
         run = assemble(config, folder, checkpoint, words=overrides)
         if is_main:
-            print(_description(run), file=sys.stderr, flush=True)
+            print("\n".join([_description(run), *_layout(run)]), file=sys.stderr, flush=True)
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         if checkpoint and not run.task.has_trained and _was_finished(run, checkpoint, records):
             return 0
@@ -170,6 +172,15 @@ def _description(run: Run) -> str:
         f"{values['trainer']['precision']} on {run.trainer.strategy.root_device.type} x {run.trainer.world_size}"
         + (f" ({', '.join(hosts)})" if len(hosts) > 1 else "")
     )
+
+
+def _layout(run: Run) -> list[str]:
+    """Returns lines on which rank holds what, where there is more to say of it than the strategy's name."""
+    strategy: Any = run.trainer.strategy
+    crop = run.values["augment"]["sample"].get("crop_size")
+    lines: list[str] = strategy.layout(run.data.batch_size, None if crop is None else int(crop[0]))
+    left_out = len(lines) - _MOST_LINES
+    return lines if left_out <= 1 else [*lines[:_MOST_LINES], f"... and so on for {left_out} more"]
 
 
 def _speed(run: Run | None) -> dict[str, float | None]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 
 from segframe.parallel.changed_class import Added, change_class, qualified_names
+from segframe.parallel.sharing import Ranks
 
 
 def share_batch_norm(net: nn.Module, group: ProcessGroup | None = None) -> list[str]:
@@ -49,32 +50,8 @@ def share_batch_norm(net: nn.Module, group: ProcessGroup | None = None) -> list[
         module = net.get_submodule(name)
         change_class(module, SharedBatchNorm)
         shared = cast(SharedBatchNorm, module)
-        shared.ranks, shared.steps_after = _Ranks(group), _steps_after(module) or ()
+        shared.ranks, shared.steps_after = Ranks(group), _steps_after(module) or ()
     return names
-
-
-class _Ranks:
-    """Who shares statistics; copies are the same, since a process group can be neither copied nor pickled."""
-
-    def __init__(self, group: ProcessGroup | None, is_lost: bool = False) -> None:
-        self.group, self.is_lost = group, is_lost
-
-    def __deepcopy__(self, memo: Any) -> _Ranks:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Ranks, (None, self.is_lost or self.group is not None)
-
-    @property
-    def size(self) -> int:
-        if not (dist.is_available() and dist.is_initialized()):
-            return 1
-        if self.is_lost and dist.get_world_size() > 1:
-            raise ValueError(
-                "this net's BatchNorm shared statistics within a group of ranks, and the group did not come along in "
-                "the file; call share_batch_norm(net, group) before training."
-            )
-        return dist.get_world_size(self.group)
 
 
 class SharedBatchNorm(Added, _BatchNorm):
@@ -85,7 +62,7 @@ class SharedBatchNorm(Added, _BatchNorm):
         steps_after: Names of its modules that run behind the normalisation.
     """
 
-    ranks: _Ranks
+    ranks: Ranks
     steps_after: tuple[str, ...]
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
@@ -94,25 +71,32 @@ class SharedBatchNorm(Added, _BatchNorm):
         Raises:
             ValueError: If all ranks together have fewer than two values per channel.
         """
-        if self.training and self.ranks.size > 1:
-            normalize = self._by_all_ranks
-        elif not self.training and self._has_lower_parameters:
-            normalize = self._by_running_statistics
-        else:
-            return super().forward(input)
-        self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        output: Tensor = normalize(input)
+        output, is_done = self._normalized(input, self.ranks)
+        return output if is_done else self._behind(output)
+
+    def _normalized(self, x: Tensor, ranks: Ranks) -> tuple[Tensor, bool]:
+        """Returns what the statistics of some ranks make of values, and whether nothing is to follow."""
+        if self.training and ranks.size > 1:
+            self._check_input_dim(x)  # type: ignore[no-untyped-call]
+            return self._by_ranks(x, ranks), False
+        if not self.training and self._has_lower_parameters:
+            self._check_input_dim(x)  # type: ignore[no-untyped-call]
+            return self._by_running_statistics(x), False
+        return super().forward(x), True
+
+    def _behind(self, output: Any) -> Any:
+        """Runs the modules that follow the normalisation."""
         for name in self.steps_after:
             output = getattr(self, name)(output)
         return output
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _by_all_ranks(self, x: Tensor) -> Tensor:
+    def _by_ranks(self, x: Tensor, ranks: Ranks) -> Tensor:
         x = _dense(x)
         with torch.no_grad():
-            moments = _moments_of_all(x, self.ranks)
+            moments = _moments_of_all(x, ranks)
             self._track(*moments)
-        output: Tensor = _Normalize.apply(x, self.weight, self.bias, *moments, self.eps, self.ranks.group)
+        output: Tensor = _Normalize.apply(x, self.weight, self.bias, *moments, self.eps, ranks.group)
         return output
 
     @property
@@ -179,7 +163,7 @@ def _dense(x: Tensor) -> Tensor:
     return x if layout is not None and x.is_contiguous(memory_format=layout) else x.contiguous()
 
 
-def _moments_of_all(x: Tensor, ranks: _Ranks) -> tuple[Tensor, Tensor, Tensor]:
+def _moments_of_all(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
     """Returns mean, variance and number of all ranks' values per channel."""
     own_count, channels = x.numel() // max(1, x.shape[1]), x.shape[1]
     own_mean_C, own_variance_C = _own_moments(x)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.utils._pytree import tree_map
 
@@ -54,8 +54,17 @@ class FSDP(ProcessGroupStrategy):
 
     @property
     def parameter_share(self) -> float:
-        """One of as many equal parts as there are ranks."""
-        return 1 / self.world_size
+        """One of as many equal parts as there are ranks that share parameters out."""
+        return 1 / self.num_shards
+
+    @property
+    def num_shards(self) -> int:
+        """Ranks that share a net's parameters out among them: all."""
+        return self.world_size
+
+    def shard_mesh(self) -> DeviceMesh:
+        """Returns the ranks that share parameters out."""
+        return init_device_mesh(self.root_device.type, (self.world_size,), mesh_dim_names=("data",))
 
     def parallelize(self, net: nn.Module) -> None:
         """Shards a net in units of consecutive layers.
@@ -80,7 +89,7 @@ class FSDP(ProcessGroupStrategy):
         _keep_layout(net)
         # FSDP2 takes contiguous parameters alone.
         self.precision_plugin.convert_module(net).to(memory_format=torch.contiguous_format)
-        mesh = init_device_mesh(self.root_device.type, (self.world_size,), mesh_dim_names=("data",))
+        mesh = self.shard_mesh()
         offload = CPUOffloadPolicy() if self._cpu_offload else OffloadPolicy()
         for unit in [net.get_submodule(name) for name in (*units, "")]:
             unit.register_forward_hook(_own_memory)
@@ -146,7 +155,11 @@ def _keep_layout(net: nn.Module) -> None:
             module.register_forward_hook(_in_channels_last)
 
 
-def _in_channels_last(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+def _in_channels_last(module: nn.Module, inputs: Any, output: Any) -> Any:
+    return tree_map(_laid_out, output)  # a map may be split into rows
+
+
+def _laid_out(output: Tensor) -> Tensor:
     if output.dim() != 4 or _strides_last(output):
         return output
     if output.shape[-2:].numel() > 1:

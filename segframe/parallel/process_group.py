@@ -53,8 +53,11 @@ class ProcessGroupStrategy(Seam, DDPStrategy):
     def parallelize(self, net: nn.Module) -> None:
         """Makes layers that look at the whole batch look at that of all ranks."""
         self._net_to_evaluate = net
-        if self.world_size == 1:
-            return
+        if self.world_size > 1:
+            self.share_layers(net)
+
+    def share_layers(self, net: nn.Module) -> None:
+        """Changes the layers of a net that would compute something else of a part of the batch."""
         if self.sync_batchnorm:
             share_batch_norm(net)
         share_randomness(net, self.data_rank, self.data_size)
