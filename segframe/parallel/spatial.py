@@ -117,7 +117,7 @@ class SplitRows(ProcessGroupStrategy):
         if self._rows.size == 1:
             return x  # type: ignore[no-any-return]
         span = Span.part(x.shape[-2], *self.row_part)
-        rows: Tensor = x[..., span.start : span.stop, :]
+        rows: Tensor = x.as_subclass(Tensor)[..., span.start : span.stop, :]
         return rows
 
     def sum_over_image(self, value: Tensor) -> Tensor:

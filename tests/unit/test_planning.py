@@ -5,7 +5,7 @@ import json
 import pytest
 
 from segframe.config.options import ConfigError
-from segframe.planning import check_batch, check_folder, num_ranks, plan
+from segframe.planning import batch_parts, check_batch, check_folder, num_ranks, plan
 
 
 def values_of(
@@ -130,3 +130,57 @@ def test_a_folder_with_checkpoints_is_not_begun_again(tmp_path):
     (tmp_path / "config.yaml").write_text(json.dumps({"optimizer": {"lr": 2}}))
     with pytest.raises(ConfigError, match=r"optimizer.lr=1 \(was 2\)"):
         check_folder(values | {"resume": str(tmp_path)})
+
+
+HYBRID = {"data": 2, "fsdp": 1, "stages": 1, "spatial": 2}
+
+
+def with_axes(devices, axes, **options):
+    values = values_of(devices=devices, **options)
+    values["strategy"] |= axes
+    return values
+
+
+@pytest.mark.parametrize(
+    ("devices", "axes", "processes", "parts"),
+    [
+        (4, {"data": 1}, 4, 1),  # all ranks hold rows of the same images
+        (4, {"data": 2}, 4, 2),
+        (4, {"data": 2, "spatial": None}, 4, 2),
+        (4, HYBRID, 4, 2),
+        ("auto", HYBRID, 4, 2),  # it says how many it takes
+        (8, HYBRID | {"fsdp": 2}, 8, 4),
+    ],
+)
+def test_a_grid_takes_its_ranks_and_cuts_the_batch_along_some_axes(devices, axes, processes, parts):
+    values = with_axes(devices, axes)
+    assert plan(values) == processes
+    assert batch_parts(values, processes) == parts
+    values["data"]["batch_size"] = parts
+    check_batch(values, processes)
+
+
+@pytest.mark.parametrize(
+    ("devices", "axes", "message"),
+    [
+        (3, {"data": 2}, r"strategy.data=2 takes a multiple of 2 ranks and there are 3; set trainer.devices=2"),
+        (1, HYBRID, r"strategy.data=2 x strategy.spatial=2 takes 4 ranks and there is 1; set trainer.devices=4"),
+        (8, HYBRID, r"takes 4 ranks and there are 8"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused(devices, axes, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(with_axes(devices, axes))
+
+
+def test_a_grid_that_does_not_fit_a_launcher_is_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match=r"strategy.data=2 takes a multiple of 2"):
+        plan(with_axes("auto", {"data": 2}))
+
+
+def test_the_batch_must_divide_into_the_parts_of_a_grid():
+    values = with_axes(4, {"data": 2}, batch=5)
+    with pytest.raises(ConfigError, match="divide into 2 rank"):
+        check_batch(values, 4)
