@@ -130,6 +130,14 @@ class LossTerms:
         """The loss of the samples at hand alone."""
         return self.finish(self.statistics)
 
+    def value_and_slope(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of summed statistics, and its derivative by each of them; neither is differentiable."""
+        with torch.enable_grad():
+            leaf = statistics.detach().requires_grad_()
+            value = self.finish(leaf)
+            (slope,) = torch.autograd.grad(value, leaf)
+        return value.detach(), slope
+
 
 def _ratio(statistics: Tensor) -> Tensor:
     total, count = statistics.unbind()

@@ -18,9 +18,9 @@ from segframe.callbacks.auto_batch import is_out_of_memory
 from segframe.callbacks.checkpoints import Interrupted
 from segframe.checkpoint_io import write_checkpoint
 from segframe.contracts import Batch
-from segframe.data.samples import SampleError
+from segframe.data.reading import SampleError
+from segframe.nonfinite import NonFiniteLossError
 from segframe.rendezvous import AnotherRankError
-from segframe.task import NonFiniteLossError
 
 _PACKAGE = Path(__file__).parent
 

@@ -82,9 +82,10 @@ def check_grid(values: dict[str, Any], ranks: int) -> None:
         return
     named = " x ".join(f"strategy.{axis}={size}" for axis, size in sizes.items() if size > 1) or "strategy.data=1"
     takes = f"a multiple of {product}" if len(sizes) < len(AXES) else str(product)
+    there = "there is 1" if ranks == 1 else f"there are {ranks}"
     raise ConfigError(
-        f"{named} takes {takes} rank{'s' if product > 1 else ''} and there {'is' if ranks == 1 else 'are'} {ranks}; set "
-        f"trainer.devices={product}, or other sizes."
+        f"{named} takes {takes} rank{'s' if product > 1 else ''} and {there}; set trainer.devices={product}, or other "
+        "sizes."
     )
 
 

@@ -198,13 +198,13 @@ def _speed(run: Run | None) -> dict[str, float | None]:
 
 def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: Run | None, records: bool = True) -> int:
     """Tells and records what ended a run; returns the exit code."""
-    from segframe import faults, task
+    from segframe import faults, nonfinite
 
     error = faults.own_error(error)
     parts = run.trainer.num_micro_batches if run else values["trainer"]["accumulate_grad_batches"]
     crop = "x".join(map(str, values["augment"]["sample"].get("crop_size") or ["whole image"]))
     told = faults.explain(error, values["data"]["batch_size"], parts, crop)
-    if run is not None and isinstance(error, task.NonFiniteLossError) and error.batch is not None:
+    if run is not None and isinstance(error, nonfinite.NonFiniteLossError) and error.batch is not None:
         strategy: Any = run.trainer.strategy
         weights = strategy.whole(run.task.net.state_dict())  # the loss is that of all ranks, so all of them are here
         saved = faults.save_state(folder, error.batch, error.step, weights, run.trainer.global_rank)

@@ -21,19 +21,11 @@ from segframe.contracts import FILLER, IGNORE_INDEX, Batch, Loss, LossTerms, Seg
 from segframe.inference import Inference
 from segframe.metrics.confusion import ConfusionMatrix
 from segframe.metrics.scores import iou, summary
+from segframe.nonfinite import LossCheck
 from segframe.parallel.seam import Seam
 from segframe.ranges import NonNegative, NonNegativeInt
 
 Preprocess = Callable[..., Tensor]
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss of a step is NaN or infinite; carries the batch that gave it."""
-
-    def __init__(self, message: str, batch: Batch | None, step: int) -> None:
-        super().__init__(message)
-        self.batch = batch
-        self.step = step
 
 
 class SegmentationTask(pl.LightningModule):
@@ -90,7 +82,7 @@ class SegmentationTask(pl.LightningModule):
         self._configured = False
         self._validation_statistics: Tensor | None = None
         self._finish: Callable[[Tensor], Tensor] | None = None
-        self._unchecked: tuple[Tensor, Batch, int] | None = None
+        self._finite = LossCheck()
 
     def configure_model(self) -> None:
         """Applies what changes how and where the net runs but not what it computes; a second call does nothing."""
@@ -122,7 +114,7 @@ class SegmentationTask(pl.LightningModule):
 
         All micro-batches but the last run their backward pass here; Lightning runs the last one's.
         """
-        self._check_previous_loss()
+        self._finite.check()
         trainer = self.trainer
         step, parts = trainer.global_step, int(getattr(trainer, "num_micro_batches", 1))
         trainer.optimizers[0].zero_grad()
@@ -134,7 +126,7 @@ class SegmentationTask(pl.LightningModule):
             result = self._whole_step(image, target)
         else:
             result = self._accumulated_step(image, target, step, parts)
-        self._remember_loss(batch, step)
+        self._finite.note(self.step_loss, batch, step)
         return result
 
     def _count_valid(self, mask: Tensor) -> None:
@@ -148,7 +140,7 @@ class SegmentationTask(pl.LightningModule):
             self.step_loss = value.detach()
             return value
         total = self._sum_over_ranks(terms.statistics.detach())
-        self.step_loss, slope = _value_and_slope(terms.finish, total)
+        self.step_loss, slope = terms.value_and_slope(total)
         return (terms.statistics * slope).sum() * self._num_ranks
 
     def _accumulated_step(self, image: Tensor, target: Tensor, step: int, parts: int) -> Tensor:
@@ -168,7 +160,7 @@ class SegmentationTask(pl.LightningModule):
             terms = self._terms(output, targets[part], image.shape[-2])
             if slope is None:
                 repeats = terms.statistics.numel() // known.numel()
-                slope = _value_and_slope(terms.finish, known.repeat(repeats))[1]
+                slope = terms.value_and_slope(known.repeat(repeats))[1]
             seen.append(LossTerms(terms.statistics.detach(), terms.finish))
             return (terms.statistics * slope).sum() * self._num_ranks
 
@@ -215,18 +207,18 @@ class SegmentationTask(pl.LightningModule):
             return
         terms = self.loss(scores, batch.mask.long())
         self._finish = terms.finish
-        statistics = terms.statistics.detach().cpu().double()
+        prediction, mask, statistics = strategy.computed(scores.argmax(1), batch.mask, terms.statistics.detach())
+        statistics = statistics.cpu().double()
         if FILLER in batch.indices:
             statistics.zero_()
         if self._validation_statistics is not None:
             statistics = statistics + self._validation_statistics
         self._validation_statistics = statistics
-        prediction = scores.argmax(1)
         for row, name in enumerate(batch.names):
             if batch.indices[row] == FILLER:
                 continue
             before = self.confusion.matrix
-            self.confusion.update(prediction[row], batch.mask[row])
+            self.confusion.update(prediction[row], mask[row])
             of_image = strategy.sum_over_image(self.confusion.matrix - before)
             self.per_image.append((int(batch.indices[row]), name, summary(of_image, "drop")["miou"]))
 
@@ -251,7 +243,7 @@ class SegmentationTask(pl.LightningModule):
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
         loss = torch.full((), math.nan, device=self.device)
         if self._validation_statistics is not None and self._finish is not None:
-            loss = self._finish(self._sum_over_ranks(self._validation_statistics.to(self.device)))
+            loss = self._finish(self._sum_over_ranks(self._validation_statistics.to(self.device)).cpu())
         values["val/loss"] = float(self._strategy.agree(loss))
         self.evaluated_step = self.trainer.global_step
         # Not self.log: it would average over ranks what has been summed over them already, and count steps from 0.
@@ -285,7 +277,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Checks the last step's loss too."""
-        self._check_previous_loss()
+        self._finite.check()
 
     def _input(self, batch: Batch, training: bool) -> Tensor:
         dtype = next(self.net.parameters()).dtype
@@ -298,28 +290,7 @@ class SegmentationTask(pl.LightningModule):
         # What has to differ between ranks the strategy's layers draw differently; 0 is the place of a rank's number.
         value = hash((self._seed, step, part, 0)) & (2**63 - 1)
         torch.default_generator.manual_seed(value)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(value)
-
-    def _remember_loss(self, batch: Batch, step: int) -> None:
-        """Checks a loss on the CPU at once, and on a device one step later so that no step waits."""
-        self._unchecked = (self.step_loss, batch, step)
-        if self.device.type == "cpu":
-            self._check_previous_loss()
-
-    def _check_previous_loss(self) -> None:
-        if self._unchecked is None:
-            return
-        (loss, batch, step), self._unchecked = self._unchecked, None
-        if math.isfinite(value := loss.item()):
-            return
-        raise NonFiniteLossError(
-            f"the loss of step {step} is {value}; its batch: {', '.join(batch.names)}. Lower the learning rate "
-            "(optimizer.lr), clip gradients (trainer.gradient_clip_val=1), or train in "
-            "trainer.precision=32-true where it was lower.",
-            batch,
-            step,
-        )
+        self._strategy.seed_device(value)
 
     @property
     def _num_ranks(self) -> int:
@@ -337,15 +308,6 @@ class SegmentationTask(pl.LightningModule):
                 "first parent, or take one of conf/strategy."
             )
         return strategy
-
-
-def _value_and_slope(finish: Callable[[Tensor], Tensor], statistics: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns a loss and its derivative by each of the summed statistics."""
-    with torch.enable_grad():
-        leaf = statistics.detach().requires_grad_()
-        value = finish(leaf)
-        (slope,) = torch.autograd.grad(value, leaf)
-    return value.detach(), slope
 
 
 def _full_precision(x: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 from segframe import faults
 from segframe.callbacks.checkpoints import Interrupted
 from segframe.contracts import Batch
-from segframe.data.samples import EvalSamples, SampleError
-from segframe.task import NonFiniteLossError
+from segframe.data.reading import SampleError
+from segframe.data.samples import EvalSamples
+from segframe.nonfinite import NonFiniteLossError
 
 
 def explain(error):

@@ -8,8 +8,8 @@ from pytorch_lightning.callbacks import Callback
 
 from segframe.config.compose import compose_resume
 from segframe.contracts import IGNORE_INDEX
+from segframe.nonfinite import NonFiniteLossError
 from segframe.run import evaluate
-from segframe.task import NonFiniteLossError
 
 FP64 = "trainer.precision=64-true"
 SGD = ("optimizer=sgd", "optimizer.lr=0.1", "scheduler=constant")
