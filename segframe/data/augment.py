@@ -11,9 +11,11 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from segframe.contracts import IGNORE_INDEX
+from segframe.contracts import IGNORE_INDEX, Span
 from segframe.data.randomness import Stream, generator
-from segframe.data.warp import Pixels, Window, cut
+from segframe.data.reading import Arrays, Pixels, Source, own_rows
+from segframe.data.warp import cut_rows
+from segframe.data.window import Window
 from segframe.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 
 _ATTEMPTS = 10  # windows that are tried for what a crop shall hold, as many as other frameworks try
@@ -30,6 +32,20 @@ class Wanted(NamedTuple):
 
     label: int
     share: float
+
+
+class Augmented(NamedTuple):
+    """Rows of an augmented sample.
+
+    Attributes:
+        image: (h, W, 3).
+        mask: (h, W), or (H, W) where all of it was asked for.
+        span: Which of the H rows.
+    """
+
+    image: Pixels
+    mask: Pixels
+    span: Span
 
 
 class Augment:
@@ -102,16 +118,47 @@ class Augment:
             wanted: Windows that hold less of a class are drawn anew, up to ten times; the one that holds
                 most of it is taken then.
         """
+        found = self.rows(Arrays(image, mask), epoch, index, wanted)
+        return found.image, found.mask
+
+    def rows(
+        self,
+        source: Source,
+        epoch: int,
+        index: int,
+        wanted: Wanted | None = None,
+        row_part: tuple[int, int] = (0, 1),
+        whole_mask: bool = False,
+    ) -> Augmented:
+        """Returns rows of the augmented sample, those of the whole to the bit; reads what they need and no more.
+
+        The mask is read as a whole where a window is chosen by what it holds.
+
+        Args:
+            source: The pair.
+            epoch: As above.
+            index: As above.
+            wanted: As above.
+            row_part: (index, count): which of ``count`` parts.
+            whole_mask: Whether all rows of the mask are returned.
+
+        Raises:
+            ValueError: If the sample has fewer rows than there are parts.
+        """
         rng = generator(Stream.WINDOW, self.seed, epoch, index)
         mirrored = rng.random() < self.flip
-        angle = self._angle(epoch, index)
-        if self.crop_size is not None or angle:
-            size = self.crop_size or (mask.shape[0], mask.shape[1])
-            window = self._choose(rng, mask, size, wanted) if self.crop_size else Window(0, 0, *size)
-            image, mask = cut(image, mask, replace(window, angle=angle), size, self.fill)
+        angle, sigma = self._angle(epoch, index), self._sigma(epoch, index)
+        size = self.crop_size or source.size
+        window = self._choose(rng, source, size, wanted) if self.crop_size else Window(0, 0, *size)
+        span = own_rows(size[0], row_part)
+        around = _around(span, sigma)
+        labelled = range(size[0]) if whole_mask else range(span.start, span.stop)
+        image, mask = cut_rows(source, replace(window, angle=angle), size, self.fill, around, labelled)
         if mirrored:
             image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)  # type: ignore[assignment]
-        return self._blurred(image, epoch, index), mask
+        if sigma:
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+        return Augmented(image[span.start - around.start : span.stop - around.start], mask, span)
 
     def _angle(self, epoch: int, index: int) -> float:
         if not self.rotate:
@@ -119,25 +166,25 @@ class Augment:
         rng = generator(Stream.ROTATION, self.seed, epoch, index)
         return rng.uniform(-self.rotate, self.rotate) if rng.random() < self.rotate_probability else 0.0
 
-    def _blurred(self, image: Pixels, epoch: int, index: int) -> Pixels:
+    def _sigma(self, epoch: int, index: int) -> float:
+        """Returns the blur's standard deviation; 0 leaves the image sharp."""
         if not self.blur:
-            return image
+            return 0.0
         rng = generator(Stream.BLUR, self.seed, epoch, index)
-        if rng.random() >= self.blur:
-            return image
-        return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(*self.blur_sigma)), np.uint8)
+        return rng.uniform(*self.blur_sigma) if rng.random() < self.blur else 0.0
 
     def _choose(
-        self, rng: np.random.Generator, mask: Pixels, crop_size: tuple[int, int], wanted: Wanted | None
+        self, rng: np.random.Generator, source: Source, crop_size: tuple[int, int], wanted: Wanted | None
     ) -> Window:
         factor = rng.uniform(*self.scale)
-        best = window = _draw(rng, mask.shape, crop_size, factor)
+        best = window = _draw(rng, source.size, crop_size, factor)
         if self.max_class_share >= 1 and wanted is None:
             return best
+        mask = source.mask(slice(0, source.size[0]), slice(0, source.size[1]))
         least = (math.inf, math.inf)
         for attempt in range(_ATTEMPTS):
             if attempt:
-                window = _draw(rng, mask.shape, crop_size, factor)
+                window = _draw(rng, source.size, crop_size, factor)
             faults = self._faults(mask, window, wanted)
             if not any(faults):
                 return window
@@ -159,6 +206,15 @@ def _draw(rng: np.random.Generator, size: tuple[int, ...], crop_size: tuple[int,
         int(rng.integers(min(0, free), max(0, free), endpoint=True)) for free in (size[0] - height, size[1] - width)
     )
     return Window(top, left, height, width)
+
+
+def _around(span: Span, sigma: float) -> range:
+    """Returns the rows that a blur of some rows looks at."""
+    if not sigma:
+        return range(span.start, span.stop)
+    # OpenCV's kernel for 8 bits is the odd number next to 6 sigma + 1 wide; one more row costs nothing.
+    reach = math.ceil(3 * sigma) + 2
+    return range(max(0, span.start - reach), min(span.height, span.stop + reach))
 
 
 def class_shares(mask: Pixels, window: Window) -> NDArray[np.float64]:

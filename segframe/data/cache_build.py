@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from segframe.contracts import SegmentationDataset
 from segframe.data.pool import each, usable_cores
-from segframe.data.samples import read
+from segframe.data.reading import read
 
 Shapes = NDArray[np.int64]
 """Rows and columns of every pair, (N, 2)."""

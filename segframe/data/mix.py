@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segframe.contracts import IGNORE_INDEX
-from segframe.data.warp import Pixels
+from segframe.data.reading import Pixels
 from segframe.ranges import Fraction, NonNegativeInt, Positive
 
 
@@ -19,13 +19,15 @@ class Mix(Protocol):
     Attributes:
         probability: Of mixing a sample.
         seed: With epoch and draw it decides the partner and the pixels.
+        looks_at_labels: Whether ``region`` looks at the partner's mask; else it need not be a whole one.
     """
 
     probability: float
     seed: int
+    looks_at_labels: bool
 
-    def region(self, rng: np.random.Generator, partner_mask: Pixels) -> Pixels:
-        """Returns a mask (H, W) that is not 0 where the partner is pasted."""
+    def region(self, rng: np.random.Generator, size: tuple[int, int], partner_mask: Pixels) -> Pixels:
+        """Returns a mask of ``size`` (H, W) that is not 0 where the partner is pasted."""
         ...
 
 
@@ -42,17 +44,19 @@ class CutMix:
         seed: The run's seed.
     """
 
+    looks_at_labels = False
+
     def __init__(self, probability: Fraction = 0.5, alpha: Positive = 1.0, seed: NonNegativeInt = 0) -> None:
         self.probability, self.alpha, self.seed = probability, alpha, seed
 
-    def region(self, rng: np.random.Generator, partner_mask: Pixels) -> Pixels:
+    def region(self, rng: np.random.Generator, size: tuple[int, int], partner_mask: Pixels) -> Pixels:
         """Returns a rectangle."""
         side = math.sqrt(1 - rng.beta(self.alpha, self.alpha))
         spans = []
-        for length in partner_mask.shape:
+        for length in size:
             half, centre = round(side * length) / 2, rng.uniform(0, length)
             spans.append(slice(max(0, round(centre - half)), max(0, round(centre + half))))
-        found = np.zeros(partner_mask.shape, np.uint8)
+        found = np.zeros(size, np.uint8)
         found[spans[0], spans[1]] = 1
         return found
 
@@ -67,10 +71,12 @@ class ClassMix:
         seed: The run's seed.
     """
 
+    looks_at_labels = True
+
     def __init__(self, probability: Fraction = 0.5, seed: NonNegativeInt = 0) -> None:
         self.probability, self.seed = probability, seed
 
-    def region(self, rng: np.random.Generator, partner_mask: Pixels) -> Pixels:
+    def region(self, rng: np.random.Generator, size: tuple[int, int], partner_mask: Pixels) -> Pixels:
         """Returns the pixels of random classes."""
         present = np.flatnonzero(np.bincount(partner_mask.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX])
         is_pasted = np.zeros(IGNORE_INDEX + 1, np.uint8)

@@ -78,7 +78,7 @@ class DataModule(pl.LightningDataModule):
         parts = int(getattr(self.trainer, "num_micro_batches", 1))
         sampler = TrainBatchSampler(self.num_train, self.batch_size, rank, world_size, self.seed, self.sampling, parts)
         loader = TrainLoader(
-            TrainSamples(self.train, self.augment, self.mix, self.num_train),
+            TrainSamples(self.train, self.augment, self.mix, self.num_train, self._row_part()),
             sampler=sampler,
             position=lambda: self.position(len(sampler)),
             collate_fn=collate_train,
@@ -92,7 +92,10 @@ class DataModule(pl.LightningDataModule):
         rank, world_size = self._rank_and_world_size()
         sampler = EvalBatchSampler(self._num_evaluated(), self.val_batch_size, rank, world_size)
         loader = DataLoader(
-            EvalSamples(self.val), batch_sampler=sampler, collate_fn=collate_eval, **self._loader_options()
+            EvalSamples(self.val, self._row_part()),
+            batch_sampler=sampler,
+            collate_fn=collate_eval,
+            **self._loader_options(),
         )
         self._loaders.append(loader)
         return loader
@@ -161,6 +164,10 @@ class DataModule(pl.LightningDataModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         strategy: Any = None if self.trainer is None else self.trainer.strategy
         return getattr(strategy, "data_rank", 0), getattr(strategy, "data_size", 1)
+
+    def _row_part(self) -> tuple[int, int]:
+        strategy: Any = None if self.trainer is None else self.trainer.strategy
+        return getattr(strategy, "row_part", (0, 1))
 
     def _num_evaluated(self) -> int:
         """Returns how many images trainer.limit_val_batches leaves, whatever the number of ranks."""

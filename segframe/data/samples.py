@@ -12,28 +12,33 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from segframe.allocator import keep_freed_memory
-from segframe.contracts import FILLER, IGNORE_INDEX, Batch, SegmentationDataset
-from segframe.data.augment import Augment
+from segframe.contracts import FILLER, IGNORE_INDEX, Batch, SegmentationDataset, Span
+from segframe.data.augment import Augment, Augmented
 from segframe.data.mix import Mix, paste
 from segframe.data.randomness import Stream, generator
+from segframe.data.reading import Pixels, own_rows, read, source
 from segframe.data.sampler import Key
-from segframe.data.warp import Pixels
 
 _GRACE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One pair on its way into a batch: image (3, H, W) and mask (H, W), both uint8; and the number of its draw."""
+    """One pair on its way into a batch: image (3, H, W) and mask (H, W), both uint8; and the number of its draw.
+
+    Of a sample that is split over ranks these are some of its rows, and ``span`` says which.
+    """
 
     image: Tensor
     mask: Tensor
     name: str
     index: int
+    span: Span | None = None
 
-
-class SampleError(RuntimeError):
-    """A data set failed to give a pair; says which."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the whole sample."""
+        return self.mask.shape[0] if self.span is None else self.span.height, self.mask.shape[1]
 
 
 class TrainSamples(Dataset[Sample]):
@@ -47,6 +52,8 @@ class TrainSamples(Dataset[Sample]):
         augment: Applied to each.
         mix: Pastes part of another sample of the epoch into some; None does not.
         num_samples: How many of the pairs may be pasted, from the first; None takes all.
+        row_part: (index, count): of which of ``count`` parts the samples' rows are, by ``Span.part``. The parts of
+            all ranks make the whole sample, to the bit; what other ranks hold is read where it decides alone.
     """
 
     def __init__(
@@ -55,8 +62,9 @@ class TrainSamples(Dataset[Sample]):
         augment: Augment,
         mix: Mix | None = None,
         num_samples: int | None = None,
+        row_part: tuple[int, int] = (0, 1),
     ) -> None:
-        self.dataset, self.augment, self.mix = dataset, augment, mix
+        self.dataset, self.augment, self.mix, self.row_part = dataset, augment, mix, row_part
         self.num_samples = num_samples or len(dataset)
 
     def __len__(self) -> int:
@@ -66,46 +74,58 @@ class TrainSamples(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         """Returns the sample of a key; labels beyond the classes raise a ValueError."""
         draw = key.sample + key.repeat * len(self.dataset)
-        image, mask = self._augmented(key, draw)
+        image, mask, span = self._augmented(key, draw)
         if self.mix is not None:
-            image, mask = self._mixed(self.mix, image, mask, key, draw)
+            image, mask = self._mixed(self.mix, image, mask, span, key, draw)
         return Sample(
-            torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), self.dataset.name(key.sample), draw
+            torch.from_numpy(image).permute(2, 0, 1),
+            torch.from_numpy(mask),
+            self.dataset.name(key.sample),
+            draw,
+            span if self._is_split else None,
         )
 
-    def _augmented(self, key: Key, draw: int) -> tuple[Pixels, Pixels]:
-        image, mask = read(self.dataset, key.sample)
-        pixels, labels = self.augment(image.permute(1, 2, 0).numpy(), mask.numpy(), key.epoch, draw, key.wanted)
-        check_labels(torch.from_numpy(labels), len(self.dataset.classes), self.dataset.name(key.sample))
-        return pixels, labels
+    @property
+    def _is_split(self) -> bool:
+        return self.row_part[1] > 1
 
-    def _mixed(self, mix: Mix, image: Pixels, mask: Pixels, key: Key, draw: int) -> tuple[Pixels, Pixels]:
+    def _augmented(self, key: Key, draw: int, whole_mask: bool = False) -> Augmented:
+        pair = source(self.dataset, key.sample, self._is_split)
+        found = self.augment.rows(pair, key.epoch, draw, key.wanted, self.row_part, whole_mask)
+        check_labels(torch.from_numpy(found.mask), len(self.dataset.classes), self.dataset.name(key.sample))
+        return found
+
+    def _mixed(self, mix: Mix, image: Pixels, mask: Pixels, span: Span, key: Key, draw: int) -> tuple[Pixels, Pixels]:
         rng = generator(Stream.MIX, mix.seed, key.epoch, draw)
         if self.num_samples == 1 or rng.random() >= mix.probability:
             return image, mask
         partner = (key.sample + int(rng.integers(1, self.num_samples))) % self.num_samples
-        other_image, other_mask = self._augmented(Key(key.epoch, partner), partner)
-        if other_mask.shape != mask.shape:
+        other = self._augmented(Key(key.epoch, partner), partner, mix.looks_at_labels)
+        size, other_size = ((rows.height, labels.shape[1]) for rows, labels in ((span, mask), (other.span, other.mask)))
+        if other_size != size:
             sizes = [
-                f"{self.dataset.name(index)} {'x'.join(map(str, labels.shape))}"
-                for index, labels in ((key.sample, mask), (partner, other_mask))
+                f"{self.dataset.name(index)} {'x'.join(map(str, shape))}"
+                for index, shape in ((key.sample, size), (partner, other_size))
             ]
             raise ValueError(
                 f"images of unequal sizes cannot be mixed ({', '.join(sizes)}); "
                 "set augment.sample.crop_size=[rows, columns], or mix=none."
             )
-        return paste(image, mask, other_image, other_mask, mix.region(rng, other_mask))
+        region, rows = mix.region(rng, size, other.mask), slice(span.start, span.stop)
+        other_mask = other.mask[rows] if mix.looks_at_labels else other.mask
+        return paste(image, mask, other.image, other_mask, region[rows])
 
 
 class EvalSamples(Dataset[Sample]):
-    """Whole images by index.
+    """Whole images by index, or some of their rows.
 
     Args:
         dataset: The pairs.
+        row_part: (index, count): of which of ``count`` parts the rows are.
     """
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: SegmentationDataset, row_part: tuple[int, int] = (0, 1)) -> None:
+        self.dataset, self.row_part = dataset, row_part
 
     def __len__(self) -> int:
         """Returns the number of pairs."""
@@ -113,30 +133,27 @@ class EvalSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a sample, for ``FILLER`` the first without labels; labels beyond the classes raise a ValueError."""
-        if index == FILLER:
-            image, mask = read(self.dataset, 0)
-            return Sample(image, torch.full_like(mask, IGNORE_INDEX), self.dataset.name(0), FILLER)
-        image, mask = read(self.dataset, index)
-        sample = Sample(image, mask, self.dataset.name(index), index)
-        check_labels(mask, len(self.dataset.classes), sample.name)
+        number = 0 if index == FILLER else index
+        image, mask, span = self._read(number)
+        sample = Sample(
+            image,
+            torch.full_like(mask, IGNORE_INDEX) if index == FILLER else mask,
+            self.dataset.name(number),
+            index,
+            span,
+        )
+        check_labels(sample.mask, len(self.dataset.classes), sample.name)
         return sample
 
-
-def read(dataset: SegmentationDataset, index: int) -> tuple[Tensor, Tensor]:
-    """Returns a pair; an error names it, whatever went wrong.
-
-    Raises:
-        SampleError: If the data set failed with an error that does not name the pair.
-    """
-    try:
-        return dataset[index]
-    except Exception as error:
-        name = dataset.name(index)
-        if name in str(error):
-            raise
-        raise SampleError(
-            f"{type(dataset).__name__}: sample {index} ({name}) could not be read: {type(error).__name__}: {error}"
-        ) from error
+    def _read(self, index: int) -> tuple[Tensor, Tensor, Span | None]:
+        if self.row_part[1] == 1:
+            return *read(self.dataset, index), None
+        pair = source(self.dataset, index, in_parts=True)
+        height, width = pair.size
+        span = own_rows(height, self.row_part)
+        place = slice(span.start, span.stop), slice(0, width)
+        image, mask = pair.image(*place), pair.mask(*place)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), span
 
 
 def check_labels(mask: Tensor, num_classes: int, name: str) -> None:
@@ -166,7 +183,7 @@ def collate_eval(samples: list[Sample]) -> Batch:
 
 
 def _collate(samples: list[Sample], remedy: str) -> Batch:
-    shapes = {tuple(sample.mask.shape): sample.name for sample in samples}
+    shapes = {sample.size: sample.name for sample in samples}
     if len(shapes) > 1:
         found = ", ".join(f"{name} {height}x{width}" for (height, width), name in shapes.items())
         raise ValueError(f"images of unequal sizes cannot stand in one batch ({found}); {remedy}")
@@ -177,6 +194,7 @@ def _collate(samples: list[Sample], remedy: str) -> Batch:
         mask=torch.stack([sample.mask for sample in samples]),
         names=[sample.name for sample in samples],
         indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
+        span=samples[0].span,
     )
 
 

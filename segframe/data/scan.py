@@ -20,7 +20,7 @@ from segframe.data.facts import PairFacts, Problem, Size, Split, Value
 from segframe.data.labels import UnlistedLabelsError
 from segframe.data.pairs import FilePairs
 from segframe.data.pool import each
-from segframe.data.samples import read
+from segframe.data.reading import read
 
 _MAX_VALUES = 4096  # per label map that are kept
 _TAIL = 1024  # bytes at a file's end in which its end marker must stand

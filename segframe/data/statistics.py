@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from segframe.contracts import IGNORE_INDEX, FileBacked, SegmentationDataset
 from segframe.data.fingerprint import cache_root, fingerprint
 from segframe.data.pool import each
-from segframe.data.samples import check_labels, read
+from segframe.data.reading import read
+from segframe.data.samples import check_labels
 
 Counts = NDArray[np.int64]
 

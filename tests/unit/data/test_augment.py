@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segframe.data.augment import Augment, Wanted, class_shares
-from segframe.data.warp import Window
+from segframe.data.window import Window
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def test_image_and_mask_are_pasted_together(pair):
     copies = [part.copy() for part in pair]
     for mix in (CutMix(), ClassMix()):
         for _ in range(20):
-            region = mix.region(rng, other)
+            region = mix.region(rng, other.shape, other)
             pixels, labels = paste(*pair, region)
             pasted = pixels[..., 2] == 255
             assert (pasted == (region != 0)).all()
@@ -35,7 +35,7 @@ def test_cutmix_pastes_rectangles_of_every_size(pair):
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(500):
-        region = CutMix().region(rng, pair[3])
+        region = CutMix().region(rng, pair[3].shape, pair[3])
         shares.append(region.mean())
         if region.any():
             rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
@@ -44,7 +44,7 @@ def test_cutmix_pastes_rectangles_of_every_size(pair):
     assert max(shares) > 0.8
     # A uniform share of the area, less what reaches beyond the image.
     assert 0.2 < np.mean(shares) < 0.4
-    narrow = [CutMix(alpha=50.0).region(rng, pair[3]).mean() for _ in range(200)]
+    narrow = [CutMix(alpha=50.0).region(rng, pair[3].shape, pair[3]).mean() for _ in range(200)]
     assert max(narrow) < 0.65
     # The most that isn't cut off is the share itself.
     assert np.quantile(narrow, 0.9) == pytest.approx(0.45, abs=0.1)
@@ -55,7 +55,7 @@ def test_classmix_pastes_half_of_the_classes_and_no_ignored_pixel(pair):
     other = pair[3]
     seen = set()
     for _ in range(50):
-        region = ClassMix().region(rng, other)
+        region = ClassMix().region(rng, other.shape, other)
         inside, outside = set(np.unique(other[region != 0])), set(np.unique(other[region == 0]))
         assert not inside & outside
         assert 255 not in inside
@@ -63,5 +63,5 @@ def test_classmix_pastes_half_of_the_classes_and_no_ignored_pixel(pair):
         seen |= inside
     assert seen == set(np.unique(other)) - {255}
     one = np.full((4, 5), 3, np.uint8)
-    assert ClassMix().region(rng, one).all()
-    assert not ClassMix().region(rng, np.full((4, 5), 255, np.uint8)).any()
+    assert ClassMix().region(rng, one.shape, one).all()
+    assert not ClassMix().region(rng, (4, 5), np.full((4, 5), 255, np.uint8)).any()

@@ -9,10 +9,10 @@ from segframe.data.augment import Augment, Wanted
 from segframe.data.device import Preprocess
 from segframe.data.imbalance import RareClass, RepeatFactor
 from segframe.data.mix import ClassMix, CutMix
+from segframe.data.reading import SampleError
 from segframe.data.sampler import Key, TrainBatchSampler, Uniform
 from segframe.data.samples import (
     EvalSamples,
-    SampleError,
     TrainSamples,
     check_labels,
     collate_eval,

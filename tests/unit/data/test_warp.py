@@ -3,7 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from segframe.data.warp import Window, cut, to_source
+from segframe.data.warp import cut
+from segframe.data.window import Window, to_source
 
 FILL = (1, 2, 3)
 # OpenCV below 5 rounds bilinear coordinates to a 32nd of a pixel; every version rounds the result to whole numbers.
