@@ -153,8 +153,10 @@ def check_folder(values: dict[str, Any]) -> None:
 
 
 def _asked_for(values: dict[str, Any]) -> int:
-    """Returns the number of devices that the configuration asks for."""
+    """Returns the number of processes that the configuration asks for, one per device but for what says otherwise."""
     devices, most = values["trainer"]["devices"], values["strategy"].get("ranks")
+    if "processes" in values["strategy"]:
+        return int(values["strategy"]["processes"])  # a strategy whose processes drive several devices each
     if devices == "auto":
         gpus, sizes = _num_gpus(values), _axes(values)
         if sizes is not None and len(sizes) == len(AXES):

@@ -83,5 +83,7 @@ def data_use(values: dict[str, Any]) -> Use:
 
 def _num_ranks(values: dict[str, Any]) -> int:
     devices = values["trainer"]["devices"]
+    if "processes" in values["strategy"]:
+        devices = values["strategy"]["processes"]
     per_node = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
     return int(values["trainer"]["num_nodes"]) * per_node

@@ -243,7 +243,8 @@ class SegmentationTask(pl.LightningModule):
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
         loss = torch.full((), math.nan, device=self.device)
         if self._validation_statistics is not None and self._finish is not None:
-            loss = self._finish(self._sum_over_ranks(self._validation_statistics.to(self.device)).cpu())
+            total = self._sum_over_ranks(self._validation_statistics.to(self.device))
+            loss = self._finish(total.cpu()).to(self.device)
         values["val/loss"] = float(self._strategy.agree(loss))
         self.evaluated_step = self.trainer.global_step
         # Not self.log: it would average over ranks what has been summed over them already, and count steps from 0.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -110,6 +111,15 @@ class Seam:
     def own(self, x: Tensor) -> Tensor:
         """Returns this rank's rows of a map that the net made of what ``distribute`` gave."""
         return x
+
+    def computed(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Returns the tensors of an evaluation step that are about to be read, wherever counting them is fastest."""
+        return tensors
+
+    def seed_device(self, value: int) -> None:
+        """Seeds what is drawn on this rank's device, where that is not the CPU."""
+        if torch.device(getattr(self, "root_device")).type == "cuda":  # noqa: B009 - the Lightning strategy's
+            torch.cuda.manual_seed(value)
 
     def sum_over_image(self, value: Tensor) -> Tensor:
         """Returns the sum of a tensor over the ranks that hold rows of the same images (*collective*)."""
