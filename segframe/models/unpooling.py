@@ -8,17 +8,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 
 def max_pool_with_mask(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Pools 2x2 windows and marks the first maximum of each, in reading order.
 
     Equal to ``F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)``, with a mask for the indices: it
-    takes an eighth of their memory per value, means the same in a slice of the map, and exports.
+    takes an eighth of their memory per value, means the same in a slice of the map, and exports. Tensor-like
+    arguments may override it and ``max_unpool`` (``torch.overrides``).
 
     Returns:
         The pooled map (B, C, ceil(H / 2), ceil(W / 2)) and a bool mask (B, C, H, W).
     """
+    if has_torch_function((x_BCHW,)):
+        overridden: tuple[Tensor, Tensor] = handle_torch_function(max_pool_with_mask, (x_BCHW,), x_BCHW)
+        return overridden
     pooled = F.max_pool2d(x_BCHW, 2, ceil_mode=True)
     with torch.no_grad():
         cells = _windows(x_BCHW)
@@ -41,6 +46,9 @@ def max_unpool(x_BCHW: Tensor, mask_BCHW: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), equal to ``F.max_unpool2d`` with the indices.
     """
+    if has_torch_function((x_BCHW, mask_BCHW)):
+        overridden: Tensor = handle_torch_function(max_unpool, (x_BCHW, mask_BCHW), x_BCHW, mask_BCHW)
+        return overridden
     height, width = mask_BCHW.shape[-2:]
     # nearest upsampling, because its backward pass is one kernel: summing 2x2 windows takes up to 7 times as long
     spread = F.interpolate(x_BCHW, size=(2 * x_BCHW.shape[-2], 2 * x_BCHW.shape[-1]), mode="nearest")

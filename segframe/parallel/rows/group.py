@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from torch.distributed import ProcessGroup
+
+from segframe.contracts import Span
 
 Range = tuple[int, int]
 """First row and the row after the last one, in the numbers of the whole map."""
@@ -31,12 +32,11 @@ class Rows:
 
     def spans(self, height: int) -> list[Range]:
         """Returns the rows that each rank owns of a map of ``height`` rows: the same rule at every layer."""
-        bounds = [height * rank // self.size for rank in range(self.size + 1)]
-        return list(pairwise(bounds))
+        return [Span.part(height, rank, self.size)[:2] for rank in range(self.size)]
 
     def own(self, height: int) -> Range:
         """Returns the rows that this rank owns of a map of ``height`` rows."""
-        return self.spans(height)[self.rank]
+        return Span.part(height, self.rank, self.size)[:2]
 
     def check(self, height: int, operation: str) -> None:
         """Refuses a map of fewer rows than ranks, on every rank alike; to be called before anything is sent.

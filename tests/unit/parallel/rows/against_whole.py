@@ -55,6 +55,6 @@ def _far(name, got, expected, tolerance):
     if got is None or got.shape != expected.shape:
         return [f"{name} is {None if got is None else tuple(got.shape)}, not {tuple(expected.shape)}"]
     same = got == expected  # infinite ones too
-    error = torch.where(same, 0.0, (got - expected).double()).abs().max().item()
+    error = torch.where(same, 0.0, got.double() - expected.double()).abs().max().item()
     largest = max(1.0, torch.where(expected.isinf(), 0.0, expected).abs().max().item())
     return [] if error <= tolerance * largest else [f"{name} is off by {error:.1e} of {largest:.1e}"]
