@@ -282,7 +282,8 @@ class SegmentationTask(pl.LightningModule):
 
     def _input(self, batch: Batch, training: bool) -> Tensor:
         dtype = next(self.net.parameters()).dtype
-        image = self.preprocess(batch, epoch=self.current_epoch if training else None, dtype=dtype)
+        epoch = self.current_epoch if training else None
+        image = self.preprocess(batch, epoch=epoch, dtype=dtype, sum_over_image=self._strategy.sum_over_image)
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
         return self._strategy.distribute(image.contiguous(memory_format=layout), batch.height)
 

@@ -6,7 +6,7 @@ Shape suffixes: B batch, C channels (3), H rows, W columns, N = H * W.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -70,8 +70,32 @@ def matrix_of(factors: Factors) -> tuple[Matrix, float]:
     return matrix, factors.brightness * (1 - factors.contrast)
 
 
+def mean_colours(
+    image_BCHW: Tensor, num_pixels: int, sum_over_image: Callable[[Tensor], Tensor] = lambda sums: sums
+) -> Tensor:
+    """Returns the mean red, green and blue of 0..255 of images (B, 3), in 64 bits where the device has them.
+
+    Sums are exact, so the result does not depend on how images are split.
+
+    Args:
+        image_BCHW: uint8, whole images or some rows of each.
+        num_pixels: Pixels of a whole image.
+        sum_over_image: Adds up what all holders of rows of the same images have.
+    """
+    image_BHWC, device = image_BCHW.permute(0, 2, 3, 1), image_BCHW.device.type
+    if device == "cpu":
+        sums = torch.tensor([cv2.sumElems(image)[:3] for image in image_BHWC.numpy()], dtype=torch.int64)
+    else:
+        sums = image_BHWC.sum((1, 2), dtype=torch.int64)
+    return sum_over_image(sums).to(torch.float32 if device == "mps" else torch.float64) * (1.0 / num_pixels)
+
+
 def transform(
-    image_BCHW: Tensor, factors: Sequence[Factors] | None, normalisation: Normalisation, dtype: torch.dtype
+    image_BCHW: Tensor,
+    factors: Sequence[Factors] | None,
+    normalisation: Normalisation,
+    dtype: torch.dtype,
+    mean_BC: Tensor | None = None,
 ) -> Tensor:
     """Returns images with changed colours, held to what 0..255 becomes, and normalised.
 
@@ -80,11 +104,14 @@ def transform(
         factors: One per image; None leaves colours as they are.
         normalisation: Folded into the same pass.
         dtype: Of the result; the arithmetic is 32 or 64 bits.
+        mean_BC: The images' mean colours, as ``mean_colours`` gives them; None takes the mean of what is here.
     """
+    if mean_BC is None and factors is not None:
+        mean_BC = mean_colours(image_BCHW, image_BCHW.shape[2] * image_BCHW.shape[3])
     image_BHWC = image_BCHW.permute(0, 2, 3, 1).contiguous()
     working = torch.float64 if dtype == torch.float64 else torch.float32
     apply = _on_cpu if image_BHWC.device.type == "cpu" else _on_device
-    result_BHWC = apply(image_BHWC, factors, normalisation, working)
+    result_BHWC = apply(image_BHWC, factors, normalisation, working, mean_BC)
     width = image_BHWC.shape[2]
     # One bound per value of a row: bounds per channel would be broadcast along the fastest axis, 10 times as slow.
     low, high = (_bound(normalisation, value, width, image_BHWC.device, working) for value in (0.0, 1.0))
@@ -98,21 +125,29 @@ def _normalised(matrix: Matrix, offset: Matrix, normalisation: Normalisation) ->
 
 
 def _on_cpu(
-    image_BHWC: Tensor, factors: Sequence[Factors] | None, normalisation: Normalisation, dtype: torch.dtype
+    image_BHWC: Tensor,
+    factors: Sequence[Factors] | None,
+    normalisation: Normalisation,
+    dtype: torch.dtype,
+    mean_BC: Tensor | None,
 ) -> Tensor:
     """OpenCV multiplies by 3 x 3 matrices at the speed of memory, BLAS at a twentieth of that."""
     result_BHWC = torch.empty(image_BHWC.shape, dtype=dtype)
     target = result_BHWC.numpy()
     for number, image in enumerate(image_BHWC.numpy()):
         matrix, share = (np.eye(3), 0.0) if factors is None else matrix_of(factors[number])
-        mean_grey = float(GREY @ cv2.mean(image)[:3]) if share else 0.0
+        mean_grey = 0.0 if mean_BC is None else float(GREY @ mean_BC[number].numpy())
         matrix, offset = _normalised(matrix, np.full(3, share * mean_grey), normalisation)
         cv2.transform(image.astype(target.dtype), np.column_stack([matrix, offset]), target[number])
     return result_BHWC
 
 
 def _on_device(
-    image_BHWC: Tensor, factors: Sequence[Factors] | None, normalisation: Normalisation, dtype: torch.dtype
+    image_BHWC: Tensor,
+    factors: Sequence[Factors] | None,
+    normalisation: Normalisation,
+    dtype: torch.dtype,
+    mean_BC: Tensor | None,
 ) -> Tensor:
     """Waits for nothing: the means stay where the images are, and the small matrices go there without a copy back."""
     pixels_BNC = image_BHWC.flatten(1, 2).to(dtype)
@@ -128,9 +163,9 @@ def _on_device(
         packed_B15[:, None, 9:12],
         packed_B15[:, None, 12:],
     )
-    if factors is not None:
+    if mean_BC is not None:
         grey_C = _grey(image_BHWC.device, dtype)
-        offset_B1C = offset_B1C + share_B1C * (pixels_BNC.mean(1) @ grey_C)[:, None, None]
+        offset_B1C = offset_B1C + share_B1C * (mean_BC.to(dtype) @ grey_C)[:, None, None]
     return torch.baddbmm(offset_B1C, pixels_BNC, matrix_BCC).view(image_BHWC.shape)
 
 

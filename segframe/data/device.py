@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -9,8 +10,8 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from segframe.contracts import Batch
-from segframe.data.colour import Factors, Normalisation, transform
+from segframe.contracts import Batch, Span
+from segframe.data.colour import Factors, Normalisation, mean_colours, transform
 from segframe.data.erase import rectangle
 from segframe.data.randomness import Stream, generator
 from segframe.ranges import Fraction, NonNegativeInt, Positive
@@ -66,22 +67,34 @@ class Preprocess:
         self.erase, self.erase_area, self.erase_aspect = erase, erase_area, erase_aspect
         self.seed = seed
 
-    def __call__(self, batch: Batch, *, epoch: int | None, dtype: torch.dtype) -> Tensor:
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        epoch: int | None,
+        dtype: torch.dtype,
+        sum_over_image: Callable[[Tensor], Tensor] = lambda sums: sums,
+    ) -> Tensor:
         """Returns the images (B, 3, H, W) as ``dtype``, in the memory order of (B, H, W, 3).
 
         Args:
             batch: On the device.
             epoch: The training epoch, from 0; None in evaluation, which varies nothing.
             dtype: The net's number format.
+            sum_over_image: Adds up, exactly, what all ranks have that hold rows of these images; all of them call it.
         """
         if epoch is None:
             return transform(batch.image, None, self.normalisation, dtype)
         indices = batch.indices.tolist()
         factors = [self.factors(epoch, index) for index in indices] if any((*self.strengths, self.hue)) else None
-        image_BCHW = transform(batch.image, factors, self.normalisation, dtype)
+        means = None
+        if factors is not None and any(f.contrast != 1 for f in factors):  # the same on all ranks
+            means = mean_colours(batch.image, batch.height * batch.image.shape[3], sum_over_image)
+        image_BCHW = transform(batch.image, factors, self.normalisation, dtype, means)
         if self.erase:
+            span = batch.span or Span(0, batch.height, batch.height)
             for image_CHW, index in zip(image_BCHW, indices, strict=True):
-                self._erase(image_CHW, epoch, index)
+                self._erase(image_CHW, span, epoch, index)
         return image_BCHW
 
     def factors(self, epoch: int, index: int) -> Factors:
@@ -91,11 +104,12 @@ class Preprocess:
         brightness, contrast, saturation = rng.uniform(1 - strengths, 1 + strengths).tolist()
         return Factors(brightness, contrast, saturation, hue=rng.uniform(-self.hue, self.hue))
 
-    def _erase(self, image_CHW: Tensor, epoch: int, index: int) -> None:
+    def _erase(self, image_ChW: Tensor, span: Span, epoch: int, index: int) -> None:
         rng = generator(Stream.ERASING, self.seed, epoch, index)
         if rng.random() >= self.erase:
             return
-        size = (image_CHW.shape[1], image_CHW.shape[2])
+        size = (span.height, image_ChW.shape[2])
         found = rectangle(rng, size, self.erase_area, self.erase_aspect)
         if found is not None:
-            image_CHW[:, found.rows, found.columns] = 0
+            top, bottom = (max(0, row - span.start) for row in (found.rows.start, found.rows.stop))
+            image_ChW[:, top:bottom, found.columns] = 0

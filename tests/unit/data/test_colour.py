@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from segframe.data import colour
-from segframe.data.colour import GREY, Factors, Normalisation, matrix_of, transform
+from segframe.data.colour import GREY, Factors, Normalisation, matrix_of, mean_colours, transform
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
 """Keeps the numbers of 0 to 255."""
@@ -54,10 +54,14 @@ def test_normalisation_is_part_of_the_same_pass():
 @pytest.mark.parametrize("size", [(9, 7), (1, 1), (1, 5), (64, 33)])
 @pytest.mark.parametrize("factors", [None, FACTORS])
 def test_the_ways_for_cpu_and_device_agree(size, factors):
-    batch = images(size).permute(0, 2, 3, 1).contiguous()
-    ways = [way(batch, factors, NORMALISATION, torch.float64) for way in (colour._on_cpu, colour._on_device)]
+    planes, means = images(size), None
+    if factors is not None:
+        means = mean_colours(planes, size[0] * size[1])
+        torch.testing.assert_close(means, planes.double().mean((2, 3)))
+    batch = planes.permute(0, 2, 3, 1).contiguous()
+    ways = [way(batch, factors, NORMALISATION, torch.float64, means) for way in (colour._on_cpu, colour._on_device)]
     torch.testing.assert_close(*ways, rtol=0, atol=1e-12)
-    ways = [way(batch, factors, NORMALISATION, torch.float32) for way in (colour._on_cpu, colour._on_device)]
+    ways = [way(batch, factors, NORMALISATION, torch.float32, means) for way in (colour._on_cpu, colour._on_device)]
     torch.testing.assert_close(*ways, rtol=0, atol=1e-5)
 
 
