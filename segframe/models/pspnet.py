@@ -12,6 +12,7 @@ import torch
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import build_encoder
@@ -173,6 +174,9 @@ def pool_to_grids(x_BCHW: Tensor, grid_sizes: Sequence[int]) -> list[Tensor]:
     Returns:
         One (B, C, g, g) per grid size, equal to ``F.adaptive_avg_pool2d(x_BCHW, g)``.
     """
+    if has_torch_function_unary(x_BCHW):
+        grids: list[Tensor] = handle_torch_function(pool_to_grids, (x_BCHW,), x_BCHW, grid_sizes)
+        return grids
     height, width = x_BCHW.shape[-2:]
     rows = torch.cat([_membership(height, g, x_BCHW) for g in grid_sizes])
     # each sum is divided at once: in fp16 the sum over a whole map could overflow
