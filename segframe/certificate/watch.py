@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 
 class RandomLayers:
@@ -36,7 +37,8 @@ class RandomLayers:
     def _hook(self, name: str) -> Callable[..., None]:
         def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if module.training and not self._drew[name]:
-                self._drew[name] = not torch.equal(inputs[0].detach(), output.detach())
+                given, made = (tree_leaves(x)[0].detach() for x in (inputs[0], output))
+                self._drew[name] = not torch.equal(given, made)
 
         return look
 
@@ -66,9 +68,10 @@ class Ties:
     def __call__(self, net: Any, image_BCHW: Tensor) -> Tensor:
         """Returns the scores, unchanged."""
         scores = self._inference(net, image_BCHW)
-        best = scores.detach().topk(min(2, scores.shape[1]), dim=1).values
+        own = tree_leaves(scores)[0].detach()  # this rank's rows, where they are split
+        best = own.topk(min(2, own.shape[1]), dim=1).values
         if best.shape[1] == 2:
-            reach = 2 * self._tolerance * scores.detach().abs().max()
+            reach = 2 * self._tolerance * own.abs().max()
             self._count += int((best[:, 0] - best[:, 1] <= reach).sum())
         return scores
 
