@@ -85,7 +85,7 @@ class RowTensor:
         self.local, self.height, self.rows, self.axis = local, height, rows, axis
 
     @classmethod
-    def split(cls, x_BCHW: Tensor, rows: Rows) -> RowTensor:
+    def of(cls, x_BCHW: Tensor, rows: Rows) -> RowTensor:
         """Takes the own rows of a whole tensor.
 
         Raises:

@@ -37,7 +37,7 @@ def trial(net: nn.Module, height: int, width: int, num_ranks: int) -> None:
             # What a rank does is a pure function of its place; the ends and the middle differ most.
             for place in sorted({0, num_ranks // 2, num_ranks - 1}):
                 with _telling(net, running, (height, width), num_ranks):
-                    _check_output(twin(RowTensor.split(images, Rows(place, num_ranks))))
+                    _check_output(twin(RowTensor.of(images, Rows(place, num_ranks))))
 
 
 def _follow(twin: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -10,9 +10,14 @@ from segframe.parallel.rows import RowTensor
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-5, torch.bfloat16: 6e-2}
 
 
-def own_rows(whole, rows):
-    first, stop = rows.own(whole.shape[2])
-    return whole[:, :, first:stop]
+def own_rows(whole, rows, axis=-2):
+    first, stop = rows.own(whole.shape[axis])
+    return whole.narrow(axis, first, stop - first)
+
+
+def part_of(whole, got, rows):
+    """Returns what of a whole result a rank has: its rows, or all of what is the same on all ranks."""
+    return own_rows(whole, rows, got.axis) if isinstance(got, RowTensor) else whole
 
 
 def differences(operation, inputs, parameters, rows, tolerance=None):
@@ -22,7 +27,7 @@ def differences(operation, inputs, parameters, rows, tolerance=None):
     """
     name, tolerance = str(operation), tolerance or TOLERANCE[inputs[0].dtype]
     whole = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
-    split = [RowTensor.split(x.detach(), rows) for x in inputs]
+    split = [RowTensor.of(x.detach(), rows) for x in inputs]
     for part in split:
         part.local.requires_grad_(part.is_floating_point())
     plain = [p.detach().clone().requires_grad_() for p in parameters]
@@ -33,11 +38,13 @@ def differences(operation, inputs, parameters, rows, tolerance=None):
     for i, (want, have) in enumerate(zip(expected, got, strict=True)):
         if have.shape != want.shape or have.dtype != want.dtype:
             return [f"{name}: output {i} is {tuple(have.shape)} {have.dtype}, not {tuple(want.shape)} {want.dtype}"]
-        found += _far(f"{name}: output {i}", have.local, own_rows(want, rows), tolerance)
+        local = have.local if isinstance(have, RowTensor) else have.as_subclass(torch.Tensor)
+        found += _far(f"{name}: output {i}", local, part_of(want, have, rows), tolerance)
         if want.requires_grad:
             weights = torch.randn(want.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
             weights = weights.to(want.dtype)
-            losses.append(((want * weights).sum(), (have.local * own_rows(weights, rows)).sum()))
+            counted_once = 1 if isinstance(have, RowTensor) else 1 / rows.size
+            losses.append(((want * weights).sum(), (local * part_of(weights, have, rows)).sum() * counted_once))
     if not losses:
         return found
     sum(loss for loss, _ in losses).backward()
