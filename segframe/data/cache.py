@@ -108,6 +108,16 @@ class CachedDataset:
             torch.from_numpy(mask.reshape(height, width)),
         )
 
+    def image_rows(self, index: int, start: int, stop: int) -> Tensor:
+        """Returns rows of a pair's image, uint8 (3, stop - start, W); nothing else is read."""
+        pixels, width = self._rows(index, start, stop, 3, skipped=0)
+        return torch.from_numpy(pixels.reshape(stop - start, width, 3)).permute(2, 0, 1)
+
+    def mask_rows(self, index: int, start: int, stop: int) -> Tensor:
+        """Returns rows of a pair's mask, uint8 (stop - start, W); nothing else is read."""
+        pixels, width = self._rows(index, start, stop, 1, skipped=3)
+        return torch.from_numpy(pixels.reshape(stop - start, width))
+
     def name(self, index: int) -> str:
         """Returns what the data set calls the pair."""
         return self.dataset.name(index)
@@ -133,7 +143,15 @@ class CachedDataset:
 
     def _map(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
         height, width = self.size(index)
-        index %= len(self)
+        return self._read(index, 0, 4 * height * width), height, width
+
+    def _rows(self, index: int, start: int, stop: int, channels: int, skipped: int) -> tuple[NDArray[np.uint8], int]:
+        """Returns rows of as many channels, behind planes of all rows that are skipped; and the width."""
+        height, width = self.size(index)
+        begin = skipped * height * width + channels * start * width
+        return self._read(index, begin, channels * (stop - start) * width), width
+
+    def _read(self, index: int, skipped: int, length: int) -> NDArray[np.uint8]:
         try:
             descriptor = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
@@ -141,10 +159,9 @@ class CachedDataset:
                 f"{self._path} was removed while the run read from it; start the run again: resume=RUN goes on."
             ) from None
         try:
-            pixels = _part(descriptor, int(self._offsets[index]), 4 * height * width)
+            return _part(descriptor, int(self._offsets[index % len(self)]) + skipped, length)
         finally:
             os.close(descriptor)
-        return pixels, height, width
 
 
 def _part(descriptor: int, start: int, length: int) -> NDArray[np.uint8]:

@@ -18,7 +18,15 @@ from PIL import Image, ImageOps
 from segframe.data import fast_png
 from segframe.data.integrity import GIF, JPEG, PNG, TIFF, UnreadableError, jpeg_segments, opened, unreadable, whole
 
-__all__ = ["IMAGE_SUFFIXES", "UnreadableError", "image_size", "read_image", "read_labels"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "UnreadableError",
+    "decode_image",
+    "decode_labels",
+    "image_size",
+    "read_image",
+    "read_labels",
+]
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[Any]
@@ -49,7 +57,20 @@ def read_image(path: Path, exif: bool = True) -> Pixels:
         FileNotFoundError: If there is no such file.
         UnreadableError: If it is truncated, damaged or no image, or holds more than 16 bits per value.
     """
-    content = whole(path)
+    return decode_image(path, whole(path), exif)
+
+
+def decode_image(path: Path, content: bytes, exif: bool) -> Pixels:
+    """Returns an image as ``read_image`` does.
+
+    Args:
+        path: The file, for errors.
+        content: What ``integrity.whole`` gives of it.
+        exif: As there.
+
+    Raises:
+        UnreadableError: If it is damaged or no image, or holds more than 16 bits per value.
+    """
     # OpenCV multiplies the colours of a TIFF by its alpha, and blackens what is transparent in a GIF.
     if content.startswith((*TIFF, GIF)) or _is_cmyk_jpeg(content):
         return _with_pillow(path, content, exif)
@@ -77,7 +98,19 @@ def read_labels(path: Path) -> Labels:
         FileNotFoundError: If there is no such file.
         UnreadableError: If it is truncated, damaged, no image, or compressed with loss.
     """
-    content = whole(path)
+    return decode_labels(path, whole(path))
+
+
+def decode_labels(path: Path, content: bytes) -> Labels:
+    """Returns a label map as ``read_labels`` does.
+
+    Args:
+        path: The file, for errors.
+        content: What ``integrity.whole`` gives of it.
+
+    Raises:
+        UnreadableError: If it is damaged, no image, or compressed with loss.
+    """
     if content.startswith(JPEG) or _is_lossy_webp(content):
         raise _lossy(path, "JPEG" if content.startswith(JPEG) else "lossy WebP")
     labels = _png_labels(path, content) if content.startswith(PNG) else _other_labels(path, content)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segframe.data.decode import image_size, read_image, read_labels
+from segframe.data.decode_rows import read_image_rows, read_label_rows
 from segframe.data.labels import LabelMap
 from segframe.data.layout import some
 
@@ -118,6 +119,22 @@ class FilePairs:
         """Returns the class ids of a pair, (H, W), without reading its image."""
         path = self._pairs[index].mask
         return self.label_map(read_labels(path), path)
+
+    def image_rows(self, index: int, start: int, stop: int) -> Tensor:
+        """Returns rows of a pair's image, uint8 (3, stop - start, W); of PNG files those behind them aren't decoded."""
+        rows = read_image_rows(self._pairs[index].image, slice(start, stop), self.exif)
+        return torch.from_numpy(rows).permute(2, 0, 1)
+
+    def mask_rows(self, index: int, start: int, stop: int) -> Tensor:
+        """Returns rows of a pair's mask, uint8 (stop - start, W); values without a class are looked for in them alone.
+
+        Raises:
+            ValueError: As a whole pair does.
+        """
+        path = self._pairs[index].mask
+        labels, size = read_label_rows(path, slice(start, stop))
+        self.check_size(index, self.size(index), size)
+        return torch.from_numpy(self.label_map(labels, path))
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns the rows and columns of a pair's image from the file's header."""
