@@ -57,8 +57,10 @@ class Ema(Callback):
         assert self._average is not None
         step = trainer.global_step
         decay = min(self._decay, (1 + step) / (10 + step))
-        weights = [local(p.detach()) for p in self._weights]
-        torch._foreach_lerp_([local(average) for average in self._average], weights, 1 - decay)
+        # Those of other ranks' layers have no data, and mixed lists are taken for having none at all.
+        held = [i for i, p in enumerate(self._weights) if not p.is_meta]
+        weights = [local(self._weights[i].detach()) for i in held]
+        torch._foreach_lerp_([local(self._average[i]) for i in held], weights, 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives the net the average."""
