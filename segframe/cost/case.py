@@ -1,29 +1,19 @@
-"""The cases of a comparison: which model runs under which strategy on how many ranks, and how one is measured."""
+"""A case of a comparison, a model under a strategy on some ranks, and how it is measured."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segframe.config.compose import ConfigError, compose, resolved
-from segframe.config.overrides import name_of
+from segframe.cost.length import length_of
 from segframe.cost.rank import measure
 from segframe.launch import start_ranks
 
-_REFUSED = {
-    "trainer.devices": "ranks=",
-    "trainer.num_nodes": "ranks=, all on this machine",
-    "trainer.max_steps": "steps=",
-    "trainer.max_epochs": "steps=",
-    "run.dir": "out=",
-    "resume": "nothing: every case starts anew",
-}
 _POLL_S = 0.1
 
 
@@ -31,75 +21,33 @@ class Case(NamedTuple):
     """One model under one strategy on some ranks.
 
     Attributes:
-        model: The option of conf/model.
-        strategy: The option of conf/strategy.
+        model: The option of conf/model, and what was set beside it.
+        strategy: The option of conf/strategy, and what was set beside it.
         ranks: Processes.
         words: Those of the training run, but for its length and its folder.
+        micro_batches: Of a rank's part of a batch.
     """
 
     model: str
     strategy: str
     ranks: int
     words: tuple[str, ...]
+    micro_batches: int = 1
 
     def __str__(self) -> str:
         return f"{self.model} {self.strategy} x {self.ranks}"
 
 
-def plan(
-    models: Sequence[str], strategies: Sequence[str], ranks: Sequence[int], words: Sequence[str]
-) -> tuple[list[Case], int]:
-    """Returns the cases that there are, in the order in which they are measured, and the global batch.
-
-    A strategy of one process is measured in one process alone.
-
-    Args:
-        models: Options of conf/model.
-        strategies: Options of conf/strategy.
-        ranks: Numbers of processes.
-        words: Further ones of a training run.
-
-    Raises:
-        ConfigError: If any case can't be composed, its batch doesn't divide, or nothing is left to measure.
-    """
-    for name in map(name_of, words):
-        if name in _REFUSED:
-            raise ConfigError(f"{name} is decided by the benchmark; instead there is {_REFUSED[name]}")
-    cases: list[Case] = []
-    batch = 0
-    for model in models:
-        for strategy in strategies:
-            chosen = ("data.num_workers=0", *words, f"model={model}", f"strategy={strategy}")
-            values = resolved(compose(chosen))
-            batch, parts = int(values["data"]["batch_size"]), int(values["trainer"]["accumulate_grad_batches"])
-            most = values["strategy"].get("ranks") or max(ranks)
-            cases += [Case(model, strategy, n, (*chosen, f"trainer.devices={n}")) for n in ranks if n <= most]
-            _check_batch(batch, parts, ranks)
-    if not cases:
-        raise ConfigError(f"strategy={','.join(strategies)} has no case with ranks={','.join(map(str, ranks))}")
-    return cases, batch
-
-
-def _check_batch(batch: int, parts: int, ranks: Sequence[int]) -> None:
-    common = math.lcm(*ranks) * parts
-    for count in ranks:
-        if batch % (count * parts):
-            raise ConfigError(
-                f"data.batch_size={batch} is the batch of all ranks and doesn't divide over ranks={count} x "
-                f"trainer.accumulate_grad_batches={parts}; data.batch_size={max(1, batch // common) * common} suits all"
-            )
-
-
-def run(case: Case, timed: int, total: int, folder: Path, at_step: Callable[[int], None]) -> dict[str, Any]:
+def run(case: Case, timed: int, folder: Path, at_step: Callable[[int], None] = lambda step: None) -> dict[str, Any]:
     """Measures a case in processes of its own; returns what all ranks found together, or its error.
 
     Args:
         case: The case.
-        timed: Steps whose time and traffic are measured.
-        total: Steps of the run.
+        timed: Steps whose time and traffic are measured; 0 for one step that counts memory and traffic alone.
         folder: An empty one.
         at_step: Told how many steps are done, several times a second.
     """
+    total = length_of(timed).total
     length = ("trainer.max_epochs=-1", f"trainer.max_steps={total}", "trainer.limit_val_batches=0")
     words = (*case.words, *length, f"run.dir={folder}")
     team = start_ranks(
@@ -115,7 +63,7 @@ def run(case: Case, timed: int, total: int, folder: Path, at_step: Callable[[int
         team.kill()
         raise
     at_step(_progress(folder))
-    head = {"model": case.model, "strategy": case.strategy, "ranks": case.ranks}
+    head = {key: getattr(case, key) for key in ("model", "strategy", "ranks", "micro_batches")}
     if team.first_failed is not None:
         return head | {"error": _last_words(folder / f"rank-{team.first_failed}.log")}
     found = [json.loads((folder / f"rank-{rank}.json").read_text(encoding="utf-8")) for rank in range(case.ranks)]

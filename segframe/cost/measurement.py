@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch import nn
 
 from segframe.cost import clocks, sockets
 from segframe.cost.activations import SavedTensors
+from segframe.cost.halo import Exchanged, exchanged
 from segframe.cost.in_flight import InFlight
-from segframe.cost.length import PROFILED, WARM_UP
+from segframe.cost.length import length_of
 from segframe.cost.memory import held
 from segframe.cost.statistics_bytes import statistics_bytes
 from segframe.runfolder import write_json
@@ -28,16 +30,17 @@ class Measurement(Callback):
     have steps of their own behind that.
 
     Args:
-        timed: Steps whose time and traffic are measured.
+        timed: Steps whose time and traffic are measured; with 0 the only step counts memory and traffic.
         folder: Where ``rank-N.json`` goes, and rank 0 notes its step in ``progress``.
+        twin: The whole net on the device ``meta``, which tells what ranks must exchange that share an image's rows.
     """
 
-    def __init__(self, timed: int, folder: Path) -> None:
-        self._memory_step = WARM_UP + timed
-        self._profiled = (self._memory_step + 1, self._memory_step + PROFILED)
-        self._folder = folder
+    def __init__(self, timed: int, folder: Path, twin: nn.Module) -> None:
+        self._length = length_of(timed)
+        self._folder, self._twin = folder, twin
+        self._halo = Exchanged(0, 0)
         self._steps: list[clocks.Clocks] = []
-        self._result: dict[str, Any] = {"not_counted": sockets.why_not(), "sent": None}
+        self._result: dict[str, Any] = {"not_counted": sockets.why_not(), "sent": None, "in_flight_share": None}
         self._before = sockets.Sent(0, 0)
         self._saved: SavedTensors | None = None
         self._in_flight: InFlight | None = None
@@ -45,14 +48,15 @@ class Measurement(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Starts what the step is measured with, its clocks last."""
-        step = trainer.global_step
-        if step == WARM_UP:
+        step, length = trainer.global_step, self._length
+        if step == length.counted[0]:
+            self._halo = self._exchanged(trainer, pl_module, batch)
             if pl_module.device.type == "cuda":
                 self._result["not_counted"] = "between GPUs bytes don't go through the kernel's connections"
             self._before = self._sent()
-        if step == self._memory_step:
+        if step == length.memory_step:
             self._saved = SavedTensors(pl_module.net).__enter__()
-        if step == self._profiled[0]:
+        if step == length.memory_step + 1:
             self._in_flight = InFlight(pl_module.device.type == "cuda")
             self._in_flight.start()
         _synchronize(pl_module.device)
@@ -63,37 +67,52 @@ class Measurement(Callback):
         _synchronize(pl_module.device)
         self._steps.append(clocks.read() - self._started)
         step = trainer.global_step - 1
-        if step == self._memory_step - 1 and self._result["not_counted"] is None:
+        length = self._length
+        if step == length.counted[-1] and self._result["not_counted"] is None:
             self._result["sent"] = (self._sent() - self._before)._asdict()
-        if step == self._memory_step:
+        if step == length.memory_step:
             self._count_memory(trainer, pl_module)
-        if step == self._profiled[1]:
-            assert self._in_flight is not None
-            profiled = sum(clock.wall for clock in self._steps[self._profiled[0] :])
+        if self._in_flight is not None and step == length.total - 1:
+            profiled = sum(clock.wall for clock in self._steps[length.memory_step + 1 :])
             self._result["in_flight_share"] = min(1.0, self._in_flight.stop() / profiled)
         if trainer.is_global_zero:
             (self._folder / "progress").write_text(str(step + 1), encoding="utf-8")
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Writes the result of this rank."""
-        timed = self._steps[WARM_UP : self._memory_step]
+        timed = self._steps[self._length.warm_up : self._length.memory_step]
         walls = [clock.wall for clock in timed]
         strategy: Any = trainer.strategy
         on_cuda = pl_module.device.type == "cuda"
         result = self._result | {
             "rank": trainer.global_rank,
             "timed_steps": len(walls),
+            "counted_steps": len(self._length.counted),
             "step_s": walls,
-            "median_step_s": statistics.median(walls),
+            "median_step_s": statistics.median(walls) if walls else None,
             # The thread that trains is asleep while it waits for other ranks; with a GPU it waits for that as well.
-            "waited_share": None if on_cuda else clocks.share(timed, "asleep"),
-            "moving_share": None if on_cuda else clocks.share(timed, "beside"),
+            "waited_share": None if on_cuda or not walls else clocks.share(timed, "asleep"),
+            "moving_share": None if on_cuda or not walls else clocks.share(timed, "beside"),
             "parameter_share": strategy.parameter_share,
+            "row_parts": strategy.row_part[1],
             "minimum_bytes": strategy.minimum_bytes_sent(pl_module.net) if trainer.world_size > 1 else 0,
+            "halo_bytes": self._halo.rows,
+            "pooled_bytes": self._halo.pooled,
             "batch_norm_bytes": statistics_bytes(pl_module.net, trainer.num_micro_batches),
             "peak_resident_bytes": _peak_resident_bytes(),
         }
         write_json(self._folder / f"rank-{trainer.global_rank}.json", result)
+
+    def _exchanged(self, trainer: Any, pl_module: Any, batch: Any) -> Exchanged:
+        """Returns what a step must exchange because several ranks hold an image's rows."""
+        ranks, parts = trainer.strategy.row_part[1], trainer.num_micro_batches
+        if ranks == 1:
+            return Exchanged(0, 0)
+        images, channels, _, width = batch.image.shape
+        dtype = next(pl_module.net.parameters()).dtype
+        whole = torch.empty(images // parts, channels, batch.height, width, dtype=dtype, device="meta")
+        of_part = exchanged(self._twin.to(dtype), whole, ranks)
+        return Exchanged(of_part.rows * parts, of_part.pooled * parts)
 
     def _count_memory(self, trainer: Any, pl_module: Any) -> None:
         assert self._saved is not None

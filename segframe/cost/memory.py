@@ -42,13 +42,13 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Returns the bytes of this rank's storages behind tensors, each storage once.
 
     A view counts as what it looks into: gradients in DDP's buckets, and shards with FSDP's padding, cost what they
-    cost.
+    cost. Tensors that have a shape and no data, such as parameters of other ranks' layers, cost nothing.
 
     Args:
         tensors: Plain or sharded ones.
     """
     storages = {}
-    for tensor in tensors:
+    for tensor in (tensor for tensor in tensors if not tensor.is_meta):
         storage = local(tensor).untyped_storage()
         storages[storage._cdata] = storage.nbytes()
     return sum(storages.values())

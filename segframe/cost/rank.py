@@ -15,7 +15,7 @@ def measure(words: Sequence[str], timed: int, folder: str) -> int:
 
     Args:
         words: Those of a training run.
-        timed: Steps whose time and traffic are measured.
+        timed: Steps whose time and traffic are measured; 0 for one step that counts memory and traffic alone.
         folder: Of the case; what the run writes goes there too.
     """
     pin()
@@ -24,6 +24,7 @@ def measure(words: Sequence[str], timed: int, folder: str) -> int:
     from segframe.build import assemble
     from segframe.config.compose import compose
     from segframe.cost.measurement import Measurement
+    from segframe.parallel.twin import twin_of
 
     try:
         run = assemble(compose(words), Path(folder), None)
@@ -31,7 +32,8 @@ def measure(words: Sequence[str], timed: int, folder: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     # First, so that the other callbacks' work within a step counts as the step's.
-    run.callbacks[:] = [Measurement(timed, Path(folder)), *(c for c in run.callbacks if not isinstance(c, Checkpoint))]
+    measurement = Measurement(timed, Path(folder), twin_of(run.task.net))
+    run.callbacks[:] = [measurement, *(c for c in run.callbacks if not isinstance(c, Checkpoint))]
     try:
         run.trainer.fit(run.task, datamodule=run.data)
     finally:

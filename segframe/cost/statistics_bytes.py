@@ -21,7 +21,8 @@ def statistics_bytes(net: nn.Module, num_micro_batches: int) -> int:
     total = 0.0
     for module in net.modules():
         if isinstance(module, SharedBatchNorm):
-            ranks, channels = module.ranks.size, module.num_features
+            # Of a net whose maps are split into rows: nearly all of its layers see such maps.
+            ranks, channels = getattr(module, "ranks_of_rows", module.ranks).size, module.num_features
             values = (ranks - 1) * (2 * channels + 1) + 2 * (ranks - 1) / ranks * 2 * channels
             total += values * _itemsize(module)
     return int(total * num_micro_batches)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 GOAL_RATIO = 1.05
+GOAL_ACTIVATIONS = 1.15
 _HELD = ("parameters", "gradients", "optimizer_state")
 
 MEANING = {
@@ -19,7 +20,11 @@ MEANING = {
     "gathered": "most bytes of whole parameters at once in the place of shards",
     "sent": "bytes of TCP payload that a rank sent to others per step, mean over ranks, as the kernel counts them",
     "minimum": "bytes that a rank must send per step: ddp a ring all-reduce of the gradients, fsdp its gathers and one "
-    "reduce-scatter; batch_norm: what shared BatchNorm statistics take beside that",
+    "reduce-scatter, model_sharded what crosses its cuts, spatial the gradients, halo and pooled",
+    "halo": "of the minimum: rows of other ranks that a layer's own rows depend on, and their gradients, counted from "
+    "the net's operations on tensors without data; pooled: sums over all rows of an image",
+    "batch_norm": "what shared BatchNorm statistics take beside the minimum",
+    "halo_ratio": "what is left of sent without the rest of the minimum and BatchNorm's statistics, over halo",
     "in_flight_share": "share of a step in which a collective was under way, overlap included (profiler)",
     "waited_share": "share of a step in which the training thread was asleep: it waited for other ranks",
     "moving_share": "processor time of the threads that move the bytes over the step's time; they have the same core",
@@ -39,7 +44,7 @@ def summarise(cases: Sequence[dict[str, Any]], batch: int, cores: int) -> list[d
     for row in rows:
         if "error" not in row:
             base = _base(row, rows)
-            row["speed_up"] = None if base is None else base["step_ms"] / row["step_ms"]
+            row["speed_up"] = None if base is None or not row["step_ms"] else base["step_ms"] / row["step_ms"]
             ratio = row["speed_up"]
             row["efficiency"] = None if ratio is None or row["shares_cores"] else ratio / row["ranks"]
     return rows
@@ -47,18 +52,21 @@ def summarise(cases: Sequence[dict[str, Any]], batch: int, cores: int) -> list[d
 
 def _row(case: dict[str, Any], batch: int, cores: int) -> dict[str, Any]:
     ranks = case["per_rank"]
-    step_s = statistics.median(max(times) for times in zip(*(rank["step_s"] for rank in ranks), strict=True))
+    steps = [max(times) for times in zip(*(rank["step_s"] for rank in ranks), strict=True)]
+    step_s = statistics.median(steps) if steps else None
     fullest = max(ranks, key=lambda rank: sum(rank[key] for key in (*_HELD, "activations")))
     return {
-        **{key: case[key] for key in ("model", "strategy", "ranks")},
+        **{key: case[key] for key in ("model", "strategy", "ranks", "micro_batches")},
         "shares_cores": case["ranks"] > cores,
-        "step_ms": step_s * 1e3,
-        "images_per_s": batch / step_s,
+        "step_ms": None if step_s is None else step_s * 1e3,
+        "images_per_s": None if step_s is None else batch / step_s,
         "memory": {key: fullest[key] for key in (*_HELD, "activations", "gathered", "cuda_peak_bytes")},
         "held_bytes": max(sum(rank[key] for key in _HELD) for rank in ranks),
+        "peak_activations": max(rank["activations"] for rank in ranks),
+        "row_parts": ranks[0]["row_parts"],
         "parameter_share": max(rank["parameter_share"] for rank in ranks),
         "traffic": _traffic(ranks),
-        "in_flight_share": statistics.mean(rank["in_flight_share"] for rank in ranks),
+        "in_flight_share": _mean(rank["in_flight_share"] for rank in ranks),
         "waited_share": _mean(rank["waited_share"] for rank in ranks),
         "moving_share": _mean(rank["moving_share"] for rank in ranks),
         "per_rank": ranks,
@@ -66,16 +74,19 @@ def _row(case: dict[str, Any], batch: int, cores: int) -> dict[str, Any]:
 
 
 def _traffic(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    minimum = _mean(rank["minimum_bytes"] for rank in ranks)
-    statistics_bytes = _mean(rank["batch_norm_bytes"] for rank in ranks)
-    found: dict[str, Any] = {"minimum": minimum, "batch_norm": statistics_bytes}
+    known = {key: _mean(rank[f"{key}_bytes"] for rank in ranks) for key in ("minimum", "halo", "pooled", "batch_norm")}
+    minimum, halo, pooled, batch_norm = known.values()
+    # What a strategy can say of itself are parameters, gradients and what crosses cuts; rows need the images too.
+    minimum = None if minimum is None else minimum + (halo or 0) + (pooled or 0)
+    found: dict[str, Any] = {**known, "minimum": minimum, "ratio": None, "ratio_with_batch_norm": None}
     if any(rank["sent"] is None for rank in ranks):
-        return found | {"sent": None, "ratio": None, "ratio_with_batch_norm": None, "why": ranks[0]["not_counted"]}
-    sent = _mean(rank["sent"]["to_ranks"] / rank["timed_steps"] for rank in ranks)
+        return found | {"sent": None, "halo_ratio": None, "why": ranks[0]["not_counted"]}
+    sent = _mean(rank["sent"]["to_ranks"] / rank["counted_steps"] for rank in ranks)
     assert sent is not None
-    ratio = sent / minimum if minimum else None
-    with_statistics = sent / (minimum + (statistics_bytes or 0)) if minimum else None
-    return found | {"sent": sent, "ratio": ratio, "ratio_with_batch_norm": with_statistics}
+    if minimum:
+        found |= {"ratio": sent / minimum, "ratio_with_batch_norm": sent / (minimum + (batch_norm or 0))}
+    others = (minimum or 0) - (halo or 0) + (batch_norm or 0)
+    return found | {"sent": sent, "halo_ratio": (sent - others) / halo if halo else None}
 
 
 def _mean(values: Any) -> float | None:
@@ -84,10 +95,11 @@ def _mean(values: Any) -> float | None:
 
 
 def _base(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the row on one rank that a row is set against."""
+    """Returns the row on one rank that a row is set against, one with as many micro-batches if there is any."""
     alone = [r for r in rows if r["model"] == row["model"] and r["ranks"] == 1 and "error" not in r]
-    named = {r["strategy"]: r for r in alone}
-    return named.get("single") or named.get(row["strategy"])
+    alone.sort(key=lambda r: r["micro_batches"] == row["micro_batches"])
+    named = {r["strategy"].partition(" ")[0]: r for r in alone}
+    return named.get("single") or named.get(row["strategy"].partition(" ")[0])
 
 
 def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,8 +114,23 @@ def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if share < 1 and base is not None:
             what = f"parameters + gradients + optimizer state over those of {base['strategy']} x 1"
             found.append(_goal(row, what, row["held_bytes"] / base["held_bytes"], GOAL_RATIO * share))
-        if row["traffic"]["ratio"] is not None:
+        if row["row_parts"] > 1:
+            found += _goals_of_rows(row, base)
+        elif row["traffic"]["ratio"] is not None:
             found.append(_goal(row, "bytes sent over the minimum", row["traffic"]["ratio"], GOAL_RATIO))
+    return found
+
+
+def _goals_of_rows(row: dict[str, Any], base: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Returns what is aimed at where ranks share the rows of images."""
+    found = []
+    if base is not None:
+        what = f"activations over those of {base['strategy']} x 1"
+        found.append(
+            _goal(row, what, row["peak_activations"] / base["peak_activations"], GOAL_ACTIVATIONS / row["ranks"])
+        )
+    if (ratio := row["traffic"]["ratio_with_batch_norm"]) is not None:
+        found.append(_goal(row, "bytes sent over the minimum with BatchNorm's statistics", ratio, GOAL_RATIO))
     return found
 
 

@@ -78,8 +78,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     keys = ("parameters", "gradients", "optimizer_state", "activations", "gathered")
     return [
         *head,
-        f"{row['step_ms']:.0f}",
-        f"{row['images_per_s']:.1f}",
+        _number(row["step_ms"], ".0f"),
+        _number(row["images_per_s"], ".1f"),
         _number(row["speed_up"], ".2f"),
         "shared\ncores" if row["shares_cores"] else _number(row["efficiency"], ".0%"),
         *(f"{memory[key] / _MIB:.1f}" for key in keys),

@@ -2,10 +2,12 @@
 
 segframe benchmark strategies [model=A,B] [strategy=A,B] [ranks=N,M] [steps=N] [out=DIR] [WORDS]
 
-Every model runs under every strategy on every number of ranks, each rank bound to a core of its own while there are
-enough. WORDS are those of `segframe train`. The global batch stays the same (strong scaling). steps=N are timed behind
-a warm-up. out=DIR holds strategies.json and strategies.png; the default is benchmark-strategies. The exit code is 1
-if a case failed or a goal was missed.
+Every model runs under every strategy on every number of ranks that it takes, each rank bound to a core of its own while
+there are enough. WORDS are those of `segframe train`; keys of one model or strategy stand behind it with a plus:
+model=pspnet+encoder=resnet50,segnet strategy=single,hybrid+data=2+spatial=2. The global batch stays the same (strong
+scaling). steps=N are timed behind a warm-up; steps=0 counts memory and bytes in one step and times nothing. out=DIR
+holds strategies.json and strategies.png; the default is benchmark-strategies. The exit code is 1 if a case failed or a
+goal was missed.
 """
 
 from __future__ import annotations
@@ -37,12 +39,13 @@ def main(words: list[str]) -> int:
     Raises:
         ConfigError: If the words are wrong.
     """
-    from segframe.cost.case import num_cores, plan
+    from segframe.cost.case import num_cores
+    from segframe.cost.plan import plan
 
     own = _OWN | taken(words, tuple(_OWN))
     others = [word for word in words if name_of(word) not in _OWN]
     ranks = sorted({_number("ranks", text) for text in own["ranks"].split(",")})
-    steps = _number("steps", own["steps"])
+    steps = _number("steps", own["steps"], least=0)
     try:
         cases, batch = plan(_listed(own["model"]), _listed(own["strategy"]), ranks, others)
     except ConfigError as error:
@@ -71,11 +74,11 @@ def _listed(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, text.strip("[]").replace(" ", "").split(","))))
 
 
-def _number(key: str, text: str) -> int:
+def _number(key: str, text: str, least: int = 1) -> int:
     text = text.strip("[] ")
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or int(text) < least:
         example = "1,2,4" if key == "ranks" else "10"
-        raise ConfigError(f"{key}={text} is not allowed; allowed: integers >= 1, such as {key}={example}")
+        raise ConfigError(f"{key}={text} is not allowed; allowed: integers >= {least}, such as {key}={example}")
     return int(text)
 
 
@@ -92,9 +95,9 @@ def _measured(cases: Sequence[Case], steps: int) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
     from segframe.cost.case import run
-    from segframe.cost.length import total_steps
+    from segframe.cost.length import length_of
 
-    total, found = total_steps(steps), []
+    total, found = length_of(steps).total, []
     interval = 0.5 if sys.stderr.isatty() else 20.0
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -113,7 +116,7 @@ def _measured(cases: Sequence[Case], steps: int) -> list[dict[str, Any]]:
                     bar.refresh()
                     bar.last_print_t = time.time()
 
-            found.append(run(case, steps, total, place, at_step))
+            found.append(run(case, steps, place, at_step))
             bar.update((number + 1) * total - bar.n)
             told = f"failed: {found[-1]['error']}" if "error" in found[-1] else "measured"
             bar.write(f"{case}: {told} ({time.perf_counter() - begun:.0f} s)", file=sys.stderr)

@@ -10,10 +10,10 @@ from segframe.cost.table import WIDTH, cells, show
 MIB = 2**20
 
 
-def rank(step_s, share=1.0, sent=None, minimum=0.0):
+def rank(step_s, share=1.0, sent=None, minimum=0.0, **changes):
     return {
         "step_s": step_s,
-        "timed_steps": len(step_s),
+        "counted_steps": max(1, len(step_s)),
         "parameters": share * MIB,
         "gradients": share * MIB,
         "optimizer_state": share * 2 * MIB,
@@ -24,15 +24,20 @@ def rank(step_s, share=1.0, sent=None, minimum=0.0):
         "not_counted": "no Linux" if sent is None else None,
         "parameter_share": share,
         "minimum_bytes": minimum,
+        "row_parts": 1,
+        "halo_bytes": 0,
+        "pooled_bytes": 0,
         "batch_norm_bytes": 0,
         "in_flight_share": 0.5,
         "waited_share": 0.25,
         "moving_share": 0.125,
+        **changes,
     }
 
 
-def case(strategy, *ranks):
-    return {"model": "tiny", "strategy": strategy, "ranks": len(ranks), "per_rank": list(ranks)}
+def case(strategy, *ranks, micro_batches=1):
+    head = {"model": "tiny", "strategy": strategy, "ranks": len(ranks), "micro_batches": micro_batches}
+    return {**head, "per_rank": list(ranks)}
 
 
 @pytest.fixture
@@ -84,3 +89,23 @@ def test_the_table_is_no_wider_than_a_page(rows, capsys):
     assert "a_long_model_name" in output
     assert "model_sharded x 16: there was no room" in output
     assert "goal met: tiny fsdp x 2" in output
+
+
+def test_rows_have_goals_of_their_own():
+    rows_of = {"row_parts": 2, "halo_bytes": 3 * MIB, "pooled_bytes": MIB, "batch_norm_bytes": 2 * MIB}
+    half = [rank([], sent=8 * MIB, minimum=MIB, activations=size * MIB, **rows_of) for size in (1.6, 1.8)]
+    alone = rank([], sent=0)
+    rows = summarise([case("single", alone), case("spatial", *half)], batch=8, cores=2)
+    assert rows[1]["traffic"]["minimum"] == 5 * MIB  # gradients, halo and what is pooled
+    assert rows[1]["traffic"]["halo_ratio"] == pytest.approx(4 / 3)  # 8 - 1 - 1 - 2 of 3
+    assert (rows[1]["step_ms"], rows[1]["speed_up"]) == (None, None)
+    activations, sent = goals(rows)
+    assert (activations["value"], activations["limit"], activations["met"]) == (0.6, 1.15 / 2, False)
+    assert (sent["value"], sent["met"]) == (pytest.approx(8 / 7), False)
+
+
+def test_a_case_is_set_against_one_with_as_many_micro_batches():
+    whole, cut = case("single", rank([2.0])), case("single", rank([3.0]), micro_batches=4)
+    rows = summarise([cut, whole, case("model_sharded", *[rank([1.0])] * 2, micro_batches=4)], batch=8, cores=2)
+    assert rows[2]["speed_up"] == 3
+    assert summarise([whole, cut, case("ddp", rank([1.0]))], batch=8, cores=2)[2]["speed_up"] == 2
