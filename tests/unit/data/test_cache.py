@@ -606,3 +606,17 @@ def test_pairs_begin_at_pages():
 
 def test_is_only_made_by_cached(tmp_path):
     assert isinstance(one(Patterns(), tmp_path), CachedDataset)
+
+
+def test_rows_are_those_of_whole_pairs(tmp_path, monkeypatch):
+    for limit in (cache._READ_WHOLE, 100):  # read, and mapped
+        monkeypatch.setattr(cache, "_READ_WHOLE", limit)
+        made = one(Patterns(), tmp_path)
+        for index in range(5):
+            image, mask = made[index]
+            for start, stop in ((0, 2), (3, 7), (0, len(mask))):
+                assert torch.equal(made.image_rows(index, start, stop), image[:, start:stop])
+                assert torch.equal(made.mask_rows(index, start, stop), mask[start:stop])
+        made.image_rows(2, 0, 3).zero_()
+        assert made[2][0].any()
+        made.close()

@@ -3,10 +3,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from segframe.contracts import Span
 from segframe.data.augment import Augment
 from segframe.data.imbalance import RareClass, RepeatFactor
 from segframe.data.mix import ClassMix
 from segframe.data.module import DataModule
+from segframe.parallel.single import Single
 
 NUM_BATCHES, NUM_EPOCHS = 4, 3
 
@@ -73,6 +75,21 @@ class Recorder(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Batches(Recorder):
+    """Keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def training_step(self, batch, batch_idx):
+        self.kept.append(batch)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        self.kept.append(batch)
 
 
 def data(num_workers=0, **options):
@@ -217,3 +234,26 @@ def test_batches_hold_uint8_in_the_memory_order_of_decoders():
     assert batch.image.shape == (4, 3, 8, 8)
     assert batch.image.is_contiguous(memory_format=torch.channels_last)
     assert batch.names == [f"number-{index}" for index in batch.indices.tolist()]
+
+
+class Middle(Single):
+    """One process that holds the rows of one of three."""
+
+    row_part = (1, 3)
+
+
+def test_a_rank_that_holds_rows_loads_them_alone():
+    def fitted(num_workers, **options):
+        module = data(num_workers=num_workers)
+        fit(recorder := Batches(), module, max_steps=2, limit_val_batches=2, val_check_interval=1, **options)
+        return recorder.kept
+
+    whole, part = fitted(0), fitted(2, strategy=Middle("cpu"))
+    assert {batch.span for batch in whole} == {None}
+    assert {batch.span for batch in part} == {Span(2, 5, 8), Span(4, 8, 12)}
+    assert len(part) == len(whole)
+    for batch, expected in zip(part, whole, strict=True):
+        rows = slice(batch.span.start, batch.span.stop)
+        assert torch.equal(batch.image, expected.image[:, :, rows])
+        assert torch.equal(batch.mask, expected.mask[:, rows])
+        assert (batch.names, batch.indices.tolist()) == (expected.names, expected.indices.tolist())
