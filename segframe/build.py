@@ -81,6 +81,8 @@ def assemble(
     if training:
         spans.check_batch(values)  # an evaluation splits images one by one
     pl.seed_everything(values["seed"], verbose=False)
+    # Before the net: XLA wants to be there before anything is differentiated, and what a strategy refuses ends here.
+    strategy = _make(config.strategy)
     with rendezvous.rank_0_first("a look at the data") as is_first:
         data = _make_data(config, values, training, words)
         may_reuse = checkpoint is not None or not training or not is_first
@@ -103,7 +105,7 @@ def assemble(
     trainer: Any = _make(
         config.trainer,
         run_dir=str(folder),
-        strategy=_make(config.strategy),
+        strategy=strategy,
         callbacks=_callbacks(config) if training else [],
         loggers=_loggers(config, folder, checkpoint) if training else [],
         **_devices(values["trainer"]),

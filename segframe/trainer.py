@@ -35,6 +35,7 @@ _ANSWERED_WARNINGS = (
     r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen BatchNorm is asked for
     r".*`broadcast_buffers` is deprecated.*",  # the name in every torch from 2.11
     r".*find_unused_parameters=True was specified in DDP constructor, but did not find.*",  # it varies
+    r".*``compute`` method of metric ConfusionMatrix was called before.*",  # a rank may see no prediction
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 beside torch 2.11 and later
 )
 
@@ -107,7 +108,7 @@ class Trainer(pl.Trainer):
             strategy=strategy,
             callbacks=[*([AutoBatch()] if auto_batch else []), *callbacks, EndOfRun()],
             logger=loggers,
-            accelerator=accelerator,
+            accelerator="auto" if getattr(strategy, "_accelerator", None) else accelerator,  # some bring their own
             devices=devices,
             num_nodes=num_nodes,
             precision=precision,

@@ -24,25 +24,19 @@ class TrainingLog(Callback):
 
     def __init__(self) -> None:
         self.num_empty_batches = 0
-        self._window_loss: torch.Tensor | None = None
-        self._window_steps = 0
-        self._window_empty: torch.Tensor | None = None
-        self._window_images = 0
+        # What steps gave stays where it is until it is logged: adding it up on a device is work of its own there.
+        self._window_losses: list[torch.Tensor | float] = []
+        self._window_empties: list[torch.Tensor | int] = []
+        self._window_steps = self._window_images = 0
         self._window_started, self._waited_before_s = time.perf_counter(), 0.0
         self._busy_s, self._stalled_s, self._timed_steps, self._timed_images = 0.0, 0.0, 0, 0
         self._warm_up_s: float | None = None
         self._lr = 0.0
-        self._exact: torch.device | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock; time spent on evaluation and checkpoints at epoch ends does not count."""
         self._window_started, self._waited_before_s = time.perf_counter(), _waited_s(trainer)
         self._window_images = 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sums on the CPU where the device has no float64."""
-        device = trainer.strategy.root_device
-        self._exact = torch.device("cpu") if device.type == "mps" else device
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -52,10 +46,8 @@ class TrainingLog(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Adds the step to the window, and logs the window when it is full or the epoch ends."""
-        # float64, so that a window that went through a checkpoint sums to the same value.
-        loss, empty = pl_module.step_loss.to(self._exact).double(), pl_module.step_empty
-        self._window_loss = loss if self._window_loss is None else self._window_loss + loss
-        self._window_empty = empty if self._window_empty is None else self._window_empty + empty
+        self._window_losses.append(pl_module.step_loss)
+        self._window_empties.append(pl_module.step_empty)
         self._window_steps += 1
         self._window_images += len(batch.names) * trainer.strategy.data_size
         step = trainer.global_step
@@ -80,8 +72,8 @@ class TrainingLog(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Returns the window's sums."""
         return {
-            "loss": None if self._window_loss is None else float(self._window_loss),
-            "empty": 0 if self._window_empty is None else int(self._window_empty),
+            "loss": self._loss_sum() if self._window_losses else None,
+            "empty": self._num_empty(),
             "steps": self._window_steps,
             "num_empty_batches": self.num_empty_batches,
         }
@@ -89,15 +81,23 @@ class TrainingLog(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the window up again."""
         loss = state_dict["loss"]
-        self._window_loss = None if loss is None else torch.tensor(loss, dtype=torch.float64)
-        self._window_empty = torch.tensor(state_dict["empty"])
+        self._window_losses = [] if loss is None else [loss]
+        self._window_empties = [state_dict["empty"]]
         self._window_steps = state_dict["steps"]
         self.num_empty_batches = state_dict["num_empty_batches"]
 
+    def _loss_sum(self) -> float:
+        """Adds one by one in float64, so that a window that went through a checkpoint sums to the same value."""
+        total = 0.0
+        for loss in self._window_losses:
+            total += float(loss)  # sum() would compensate for rounding
+        return total
+
+    def _num_empty(self) -> int:
+        return sum(map(int, self._window_empties))
+
     def _log(self, trainer: Any, step: int) -> None:
-        assert self._window_loss is not None
-        assert self._window_empty is not None
-        loss, empty = float(self._window_loss) / self._window_steps, int(self._window_empty)
+        loss, empty = self._loss_sum() / self._window_steps, self._num_empty()
         now = time.perf_counter()
         elapsed, stalled = now - self._window_started, _waited_s(trainer) - self._waited_before_s
         row = {
@@ -112,7 +112,7 @@ class TrainingLog(Callback):
             logger.log_metrics(row, step=step)
         self._count_time(elapsed, stalled)
         self._report_empty(trainer, step, empty)
-        self._window_loss = self._window_empty = None
+        self._window_losses, self._window_empties = [], []
         self._window_steps = self._window_images = 0
         self._window_started, self._waited_before_s = now, self._waited_before_s + stalled
 
