@@ -13,18 +13,18 @@ from segframe.parallel.rows.tensor import RowTensor, UnsplittableError, name_of,
 
 # fmt: off
 NAMES = [
-    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "asin", "asinh", "atan", "atan2", "atanh",
-    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "celu", "clamp", "clamp_max", "clamp_min",
-    "clip", "copysign", "cos", "cosh", "deg2rad", "div", "divide", "elu", "eq", "erf", "erfc", "erfinv", "exp",
-    "exp2", "expm1", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "gelu",
-    "greater", "greater_equal", "gt", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "heaviside", "hypot",
-    "invert", "isclose", "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp", "less", "less_equal", "log",
-    "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit",
-    "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mod", "mul", "multiply", "nan_to_num", "ne",
-    "neg", "negative", "not_equal", "pow", "rad2deg", "reciprocal", "relu", "relu6", "remainder", "round", "rsqrt",
-    "rsub", "selu", "sgn", "sigmoid", "sign", "silu", "sin", "sinc", "sinh", "softplus", "softshrink", "softsign",
-    "sqrt", "square", "sub", "subtract", "tan", "tanh", "tanhshrink", "threshold", "true_divide", "truediv",
-    "trunc", "where", "xlogy",
+    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "and", "asin", "asinh", "atan", "atan2",
+    "atanh", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "celu", "clamp", "clamp_max",
+    "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad", "div", "divide", "elu", "eq", "erf", "erfc",
+    "erfinv", "exp", "exp2", "expm1", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge",
+    "gelu", "greater", "greater_equal", "gt", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "heaviside",
+    "hypot", "invert", "isclose", "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp", "less", "less_equal",
+    "log", "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logit", "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mod", "mul", "multiply",
+    "nan_to_num", "ne", "neg", "negative", "not_equal", "or", "pow", "prelu", "rad2deg", "reciprocal", "relu",
+    "relu6", "remainder", "round", "rsqrt", "rsub", "selu", "sgn", "sigmoid", "sign", "silu", "sin", "sinc", "sinh",
+    "softplus", "softshrink", "softsign", "sqrt", "square", "sub", "subtract", "tan", "tanh", "tanhshrink",
+    "threshold", "true_divide", "truediv", "trunc", "where", "xlogy", "xor",
 ]
 # fmt: on
 """Names of operations that compute each value of their result from the values at its place alone, without chance."""

@@ -17,9 +17,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from segframe.parallel.rows.exchange import memory_format_of
 from segframe.parallel.rows.group import Rows
 from segframe.parallel.rows.replicated import Replicated
-from segframe.parallel.rows.tensor import RowTensor, rule
+from segframe.parallel.rows.tensor import RowTensor, UnsplittableError, rule
 
 
 def sum_over_ranks_of_rows(part: Tensor, rows: Rows) -> Replicated:
@@ -124,23 +125,26 @@ def pool_rows_to_grids(x: RowTensor, grids: Sequence[tuple[int, int]]) -> list[R
     """
     wanted = x.dtype
     with _no_autocast(x.local):
-        parts = [_own_part(x, g, h).flatten(2) for g, h in grids]
+        parts = [part.flatten(2) for part in _own_parts(x, grids)]
         whole = sum_over_ranks_of_rows(torch.cat(parts, dim=2), x.rows)
-        sizes = [g * h for g, h in grids]
-        pieces = whole.split(sizes, dim=2)  # type: ignore[no-untyped-call]
+        pieces = whole.split([g * h for g, h in grids], dim=2)  # type: ignore[no-untyped-call]
         return [_cast(p.unflatten(2, grid), wanted) for p, grid in zip(pieces, grids, strict=True)]
 
 
-def _own_part(x: RowTensor, g: int, h: int) -> Tensor:
-    """(B, C, g, h): what the own rows add to the averages of a grid's cells."""
-    dtype = _summable(x.dtype)
-    width = x.shape[3]
-    if g == h == 1:
-        return x.local.sum((2, 3), keepdim=True, dtype=dtype) / (x.height * width)
+def _own_parts(x: RowTensor, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """(B, C, g, h) for each grid: what the own rows add to the averages of its cells."""
+    dtype, width = _summable(x.dtype), x.shape[3]
+    if list(grids) == [(1, 1)]:
+        return [x.local.sum((2, 3), keepdim=True, dtype=dtype) / (x.height * width)]
     first, stop = x.rows.own(x.height)
-    rows_gH = _shares(x.height, g, dtype, x.device)[:, first:stop]
-    columns_hW = _shares(width, h, dtype, x.device)
-    return (rows_gH @ x.local.to(dtype)) @ columns_hW.T
+    shares_gH = torch.cat([_shares(x.height, g, dtype, x.device) for g, _ in grids])[:, first:stop]
+    columns = [_shares(width, h, dtype, x.device) for _, h in grids]
+    sizes, local = [g for g, _ in grids], x.local.to(dtype)
+    if memory_format_of(local) == torch.channels_last:  # one product, and no copy
+        sums_BgWC = (shares_gH @ local.permute(0, 2, 3, 1).flatten(2)).unflatten(2, (width, -1))  # type: ignore[no-untyped-call]
+        return [(c @ p).permute(0, 3, 1, 2) for p, c in zip(torch.split(sums_BgWC, sizes, 1), columns, strict=True)]
+    parts = torch.split(shares_gH @ local, sizes, 2)
+    return [part @ c.T for part, c in zip(parts, columns, strict=True)]
 
 
 def _shares(length: int, bins: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -179,10 +183,12 @@ def pool_to_grids(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return pool_rows_to_grids(x, [(g, g) for g in sizes])
 
 
-@rule("torch.nn.functional._adaptive_max_pool2d")
+@rule(F.adaptive_max_pool2d)
 def adaptive_max_pool2d(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Replicated:
     """Takes the largest value of each cell of a grid, the first of equal ones."""
     x: RowTensor = args[0]
+    if kwargs.get("return_indices"):
+        raise UnsplittableError("F.adaptive_max_pool2d with indices has no exact rule for rows split over ranks.")
     g, h = _grid(args[1] if len(args) > 1 else kwargs["output_size"], x)
     first, stop = x.rows.own(x.height)
     lines = []
