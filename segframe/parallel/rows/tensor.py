@@ -6,6 +6,7 @@ Shape suffixes: B batch, C channels, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,7 @@ def name_of(function: Any) -> str:
     return str(name or _qualified(function))
 
 
+@dataclass(init=False, eq=False, repr=False)  # FSDP looks for tensors to hook into dataclasses, not into trees
 class RowTensor:
     """A tensor, as a rule NCHW, whose rows are split over a group of ranks.
 
@@ -74,6 +76,11 @@ class RowTensor:
     Raises:
         ValueError: If ``local`` has another number of rows than this rank owns.
     """
+
+    local: Tensor
+    height: int
+    rows: Rows
+    axis: int
 
     def __init__(self, local: Tensor, height: int, rows: Rows, axis: int = -2) -> None:
         first, stop = rows.own(height)
