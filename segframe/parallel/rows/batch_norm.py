@@ -9,6 +9,7 @@ from torch.distributed import ProcessGroup
 
 from segframe.parallel.batch_norm import SharedBatchNorm, share_batch_norm
 from segframe.parallel.changed_class import change_class
+from segframe.parallel.rows.replicated import Replicated, without_marks
 from segframe.parallel.rows.tensor import RowTensor
 from segframe.parallel.sharing import Ranks
 
@@ -49,6 +50,9 @@ class RowBatchNorm(SharedBatchNorm):
 
     def forward(self, input: Any) -> Any:  # noqa: A002
         """Normalises split maps by the statistics of all ranks that hold parts of them, others as its parent."""
+        if isinstance(input, Replicated):
+            # Without its mark: a marked output of a custom function is a view, which can't be changed in place.
+            return Replicated.of(super().forward(without_marks(input)), input.rows)
         if not isinstance(input, RowTensor):
             return super().forward(input)
         output, is_done = self._normalized(input.local, self.ranks_of_rows)
