@@ -48,7 +48,7 @@ def plan(
             values = resolved(compose(chosen))
             batch, parts = int(values["data"]["batch_size"]), int(values["trainer"]["accumulate_grad_batches"])
             for n in _fitting(values, strategy, ranks):
-                name, label = _label(model), _label(strategy)
+                name, label = _label(model, with_keys=False), _label(strategy)
                 cases.append(Case(name, label, n, (*chosen, f"trainer.devices={n}"), parts))
                 needed[f"{label} x {n}"] = batch_parts(values, n) * parts
     if not cases:
@@ -73,15 +73,11 @@ def _words(group: str, option: str) -> list[str]:
     return [f"{group}={name}", *words]
 
 
-def _label(option: str) -> str:
+def _label(option: str, with_keys: bool = True) -> str:
+    """Returns what a table calls an option: its name, and the keys without their groups, or the values alone."""
     name, *words = option.split("+")
-    return " ".join([name, *map(_short, words)])
-
-
-def _short(word: str) -> str:
-    """Returns a word without the groups before its key."""
-    key, _, value = word.partition("=")
-    return f"{key.rpartition('.')[2]}={value}"
+    shown = (word.partition("=") for word in words)
+    return " ".join([name, *(f"{key.rpartition('.')[2]}={value}" if with_keys else value for key, _, value in shown)])
 
 
 def _fitting(values: dict[str, Any], strategy: str, ranks: Sequence[int]) -> list[int]:
