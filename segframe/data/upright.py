@@ -19,11 +19,13 @@ def cut_upright(
     source: Source, window: Window, size: Size, fill: tuple[int, ...], image_rows: range, mask_rows: range
 ) -> tuple[Pixels, Pixels]:
     """Returns rows of what an upright window shows; see ``cut_rows`` for the arguments."""
+    if (window.height, window.width) == size and _inside(window, source.size) == window:
+        return _as_it_is(source, window, image_rows, mask_rows)
     height, width = source.size
     columns, column_span = _nearest(window.left, window.width, width, size[1], range(size[1]))
     rows, row_span = _nearest(window.top, window.height, height, size[0], mask_rows)
     # OpenCV's nearest neighbours are off by one at some pixels of most sizes; integers are exact, and as fast.
-    labels = _taken(source, rows, columns, is_resampled=(window.height, window.width) != size)
+    labels = _taken(source, rows, columns)
     pixels = _resampled(source, window, size, image_rows)
     if labels.shape != (len(mask_rows), size[1]):
         whole = np.full((len(mask_rows), size[1]), IGNORE_INDEX, np.uint8)
@@ -39,6 +41,13 @@ def cut_upright(
     return whole_pixels, labels
 
 
+def _as_it_is(source: Source, window: Window, image_rows: range, mask_rows: range) -> tuple[Pixels, Pixels]:
+    columns = slice(window.left, window.left + window.width)
+    rows = [slice(window.top + of.start, window.top + of.stop) for of in (image_rows, mask_rows)]
+    image, mask = source.image(rows[0], columns), source.mask(rows[1], columns)
+    return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+
+
 def _nearest(
     start: int, length: int, limit: int, size: int, places: range
 ) -> tuple[NDArray[np.int64], tuple[int, int]]:
@@ -48,13 +57,13 @@ def _nearest(
     return indices[begin:end], (begin, end)
 
 
-def _taken(source: Source, rows: NDArray[np.int64], columns: NDArray[np.int64], is_resampled: bool) -> Pixels:
+def _taken(source: Source, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Pixels:
     """Returns the labels where rows and columns, each in rising order, cross."""
     if not len(rows) or not len(columns):
         return np.empty((len(rows), len(columns)), np.uint8)
     top, left = int(rows[0]), int(columns[0])
     part = source.mask(slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1))
-    return part[rows - top].take(columns - left, axis=1) if is_resampled else np.ascontiguousarray(part)
+    return part[rows - top].take(columns - left, axis=1)
 
 
 def _resampled(source: Source, window: Window, size: Size, rows: range) -> Pixels:
