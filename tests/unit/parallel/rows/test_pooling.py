@@ -73,7 +73,7 @@ def check(rows, heights, dtype, layout):
 
 def everything(rank, size):
     rows = Rows(rank, size)
-    found = check(rows, (12, 13, 18, 23), torch.float64, torch.contiguous_format)
+    found = check(rows, {2: (13,), 3: (14,), 4: (12, 23)}[size], torch.float64, torch.contiguous_format)
     if size == 3:
         found += check(rows, (13,), torch.float64, torch.channels_last)
         found += check(rows, (14,), torch.float32, torch.channels_last)
@@ -87,7 +87,7 @@ def test_pooling_is_that_of_whole_tensors(on_ranks, size):
 
 
 def test_what_is_kept_of_max_pooling_is_its_indices_or_its_mask():
-    x = RowTensor(torch.zeros(1, 4, 8, 8, device="meta", requires_grad=True), 24, Rows(1, 3))
+    x = RowTensor(torch.zeros(1, 4, 8, 8, requires_grad=True), 8, Rows(0, 1))
     for pool, shape in ((nn.MaxPool2d(2), (1, 4, 4, 4)), (max_pool_with_mask, (1, 4, 8, 8)), (nn.AvgPool2d(2), None)):
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, k=kept: k.append(t) or t, lambda t: t):
