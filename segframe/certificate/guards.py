@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segframe.certificate.record import RankFacts, Record
+    from segframe.certificate.facts import RankFacts
+    from segframe.certificate.record import Record
 
 _FEW = 1e-6  # relative: a loss that changes by less than this stands still
 
@@ -126,17 +127,20 @@ def _samples(reference: Record, other: Record) -> _Seen:
     groups = [_fullest_steps(group) for group in _groups(other)]
     others = [sorted(x for group in groups for x in group[step]) for step in range(min(map(len, groups), default=0))]
     wrong = [step for step, (a, b) in enumerate(zip(own, others, strict=False), 1) if a != b]
-    passed = bool(own) and len(own) == len(others) and not wrong
+    apart = [rank.rank for group in _groups(other) for rank in group if rank.samples not in ([], group[0].samples)]
+    passed = bool(own) and len(own) == len(others) and not wrong and not apart
     text = f"{len(own)} batches of {len(own[0]) if own else 0} in {len(groups)} parts"
+    if apart:
+        text = f"rank {apart[0]} has other samples than those that it shares images with"
     return "the same samples", passed, text if not wrong else f"other samples at step {wrong[0]}"
 
 
 def _ignored(reference: Record, other: Record) -> _Seen:
-    name, groups = "ranks ignore unequally", _groups(other)
-    counts = [group[0].ignored for group in groups]
+    name = "ranks ignore unequally"
+    counts = list({(rank.data_rank, rank.rows[0]): rank.ignored for rank in reversed(other.ranks)}.values())[::-1]
     text = ", ".join("/".join(str(count[step]) for count in counts) for step in range(min(map(len, counts), default=0)))
-    if len(groups) < 2:
-        # Every rank holds the same samples: that some pixels are ignored is all there is to see.
+    if len(counts) < 2:
+        # Every rank holds the same pixels: that some are ignored is all there is to see.
         return name, any(reference.ranks[0].ignored), f"one part: {text}"
     uneven = any(len(set(step)) > 1 for step in zip(*counts, strict=False))
     return name, uneven, f"{text} pixels"

@@ -57,7 +57,8 @@ def run(task: Task) -> int:
 
 def _record(task: Task, name: str) -> None:
     from segframe import build
-    from segframe.certificate.record import Facts, Recorder
+    from segframe.certificate.facts import Facts
+    from segframe.certificate.record import Recorder
     from segframe.config.compose import compose
 
     folder = task.folder / name

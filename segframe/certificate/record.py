@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from segframe.callbacks.ema import KEY as EMA
 from segframe.callbacks.ema import Ema
+from segframe.certificate.facts import Facts, RankFacts
 from segframe.certificate.progress import advance
 from segframe.certificate.watch import RandomLayers, Ties
 from segframe.contracts import FILLER, IGNORE_INDEX, Batch
@@ -25,72 +26,6 @@ from segframe.runfolder import write_json
 from segframe.sharding import local
 
 _TENSORS, _FACTS = "tensors.safetensors", "facts.json"
-
-
-@dataclass
-class RankFacts:
-    """What one rank saw and did.
-
-    Attributes:
-        rank: Its number.
-        process: Its process id.
-        data_rank: Its number among those that share the data.
-        data_size: How many share the data.
-        samples: For each step the draws of its part of the batch.
-        ignored: For each step how many of its pixels were ignored.
-        evaluated: The validation images that it counted.
-        local_parameters: Elements of parameters that it held.
-        permitted_parameters: The most that it may hold by what its strategy promises to split.
-        local_gradients: Elements of gradients that it held when it stepped.
-        local_states: Elements of the optimizer's state that it held, as far as it goes by parameters' elements.
-        permitted_states: The most that it may hold of that.
-        random_layers: Layers that draw random numbers, and whether each did.
-    """
-
-    rank: int
-    process: int
-    data_rank: int
-    data_size: int
-    samples: list[list[int]] = field(default_factory=list)
-    ignored: list[int] = field(default_factory=list)
-    evaluated: list[int] = field(default_factory=list)
-    local_parameters: int = 0
-    permitted_parameters: int = 0
-    random_layers: dict[str, bool] = field(default_factory=dict)
-    local_gradients: int = 0
-    local_states: int = 0
-    permitted_states: int = 0
-
-
-@dataclass
-class Facts:
-    """What rank 0 knows of the whole run.
-
-    Attributes:
-        losses: The loss of every step.
-        metrics: What the evaluation at the end logged.
-        num_parameters: Elements of the whole model's parameters.
-        num_micro_batches: Into how many parts each rank's share of a batch was cut.
-        clip: ``[value, algorithm]`` of gradient clipping, None without.
-        gradient_norms: Of the recorded gradients, as clipping measures them.
-        moved: By how much parameters and buffers changed at most, from start to end.
-        num_val: Images of the validation set.
-        labelled_pixels: Labelled pixels of the validation set, counted from its masks.
-        not_in_checkpoint: Parameters and buffers that a checkpoint holds otherwise, or not at all.
-        ties: Pixels of rank 0's evaluation whose best two classes differences within the tolerance could swap.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
-    num_parameters: int = 0
-    num_micro_batches: int = 1
-    clip: tuple[float, str] | None = None
-    gradient_norms: dict[str, float] = field(default_factory=dict)
-    moved: dict[str, float] = field(default_factory=dict)
-    num_val: int = 0
-    labelled_pixels: int = 0
-    not_in_checkpoint: list[str] = field(default_factory=list)
-    ties: int = 0
 
 
 class Record:
@@ -148,13 +83,14 @@ class Recorder(Callback):
         """Starts to watch what draws and what is predicted."""
         strategy: Any = trainer.strategy
         self._own = RankFacts(trainer.global_rank, os.getpid(), strategy.data_rank, strategy.data_size)
+        self._own.rows = strategy.row_part
         self._random = RandomLayers(pl_module.net)
         self._ties = pl_module.inference = Ties(pl_module.inference, self._tolerance)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Keeps the values that training starts from."""
         named = dict(pl_module.net.named_parameters())
-        self._own.local_parameters = sum(local(p).numel() for p in named.values())
+        self._own.local_parameters = sum(local(p).numel() for p in named.values() if not p.is_meta)
         strategy: Any = trainer.strategy
         self._own.permitted_parameters = _permitted(named, strategy.parameter_share)
         for kind, values in (("parameter", named), ("buffer", dict(pl_module.net.named_buffers()))):
@@ -245,12 +181,19 @@ class Recorder(Callback):
             if is_kept and not _same(weights.get(f"net.{name}"), tensor):
                 self._facts.not_in_checkpoint.append(name)
         optimizer = trainer.optimizers[0]
-        for parameter, state in optimizer.state.items():
-            for value in state.values():
-                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
-                    self._own.local_states += local(value).numel()
-                    self._own.permitted_states += _permitted({"": parameter}, strategy.parameter_share)
+        self._weigh_states(optimizer, strategy.parameter_share)
         self._take("optimizer", _flat(strategy.optimizer_state(optimizer)))
+
+    def _weigh_states(self, optimizer: Optimizer, share: float) -> None:
+        """Notes how much of the optimizer's state is here, and how much may be: a share of each kind of all of it."""
+        kinds = set()
+        for parameter, state in optimizer.state.items():
+            for kind, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
+                    kinds.add(kind)
+                    self._own.local_states += local(value).numel()
+        stepped = {str(i): p for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+        self._own.permitted_states = len(kinds) * _permitted(stepped, share)
 
     def _take(self, kind: str, named: Mapping[str, Tensor]) -> None:
         # Copied: what a strategy returns may be the run's own memory.

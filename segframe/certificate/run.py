@@ -127,6 +127,7 @@ def _checked(own: Sequence[str], alone: Sequence[str], num_ranks: int) -> str:
     model, target = values["model"]["_target_"], values["strategy"]["_target_"]
     model = values["model"].get("architecture", model.rpartition(".")[2])
     name = next((w.partition("=")[2] for w in own if name_of(w) == "strategy"), target.rpartition(".")[2])
+    name += "".join(f" {w.partition('.')[2]}" for w in own if name_of(w).startswith("strategy."))
     return (
         f"strategy={name} on {num_ranks} ranks against one process: {model}, {values['trainer']['accelerator']}, "
         f"batches of {values['data']['batch_size']} in {values['trainer']['accumulate_grad_batches']} parts"

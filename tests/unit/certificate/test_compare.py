@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from segframe.certificate.compare import compare, furthest
+from segframe.certificate.facts import Facts, RankFacts
 from segframe.certificate.guards import look
-from segframe.certificate.record import Facts, RankFacts, Record
+from segframe.certificate.record import Record
 from segframe.certificate.report import Report
 
 TENSORS = {
@@ -226,6 +227,19 @@ def test_ranks_that_share_samples_count_once(record):
     # A rank that holds no logits has evaluated nothing.
     both[1].evaluated = []
     assert all(guard.passed for guard in guards_of(record(), record(ranks=both)).values())
+
+
+def test_ranks_that_share_rows_ignore_unequally_and_see_the_same_samples(record):
+    both = [replace(ALONE[0], rank=rank, process=rank, rows=(rank, 2)) for rank in (0, 1)]
+    name = "ranks ignore unequally"
+    assert not guards_of(record(), record(ranks=both))[name].passed
+    both[1].ignored = [1, 5, 6]
+    found = guards_of(record(), record(ranks=both))
+    assert all(guard.passed for guard in found.values())
+    assert found[name].found == "7/1, 5/5, 6/6 pixels"
+    both[1].samples = [[0, 1], [2, 3], [1, 3]]
+    guard = guards_of(record(), record(ranks=both))["the same samples"]
+    assert (guard.passed, guard.found) == (False, "rank 1 has other samples than those that it shares images with")
 
 
 def test_a_report_that_compared_nothing_fails(record):
