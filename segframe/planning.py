@@ -78,6 +78,11 @@ def check_grid(values: dict[str, Any], ranks: int) -> None:
     if sizes is None:
         return
     product = math.prod(sizes.values())
+    if product == 1 and len(sizes) == len(AXES):
+        raise ConfigError(
+            f"{', '.join(f'strategy.{axis}' for axis in AXES)} are all 1, so that nothing is split; give two of them, "
+            "such as strategy.data=2 strategy.spatial=2 trainer.devices=4, or take strategy=ddp."
+        )
     if ranks == product or (len(sizes) < len(AXES) and ranks % product == 0):
         return
     named = " x ".join(f"strategy.{axis}={size}" for axis, size in sizes.items() if size > 1) or "strategy.data=1"

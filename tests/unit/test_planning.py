@@ -166,6 +166,7 @@ def test_a_grid_takes_its_ranks_and_cuts_the_batch_along_some_axes(devices, axes
         (3, {"data": 2}, r"strategy.data=2 takes a multiple of 2 ranks and there are 3; set trainer.devices=2"),
         (1, HYBRID, r"strategy.data=2 x strategy.spatial=2 takes 4 ranks and there is 1; set trainer.devices=4"),
         (8, HYBRID, r"takes 4 ranks and there are 8"),
+        (2, HYBRID | {"data": 1, "spatial": 1}, r"strategy.spatial are all 1, so that nothing is split; give two"),
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused(devices, axes, message):
