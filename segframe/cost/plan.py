@@ -9,7 +9,7 @@ from typing import Any
 from segframe.config.compose import ConfigError, compose, resolved
 from segframe.config.overrides import name_of
 from segframe.cost.case import Case
-from segframe.planning import batch_parts, check_grid
+from segframe.planning import AXES, batch_parts, check_grid
 
 _REFUSED = {
     "trainer.devices": "ranks=",
@@ -26,7 +26,8 @@ def plan(
 ) -> tuple[list[Case], int]:
     """Returns the cases that there are, in the order in which they are measured, and the global batch.
 
-    A strategy is measured on those numbers of ranks that it takes: ``single`` on one, a grid on its product.
+    A strategy is measured on those numbers of ranks that it takes: ``single`` on one, and ``hybrid``, which says how
+    many it takes, on as many.
 
     Args:
         models: Options of conf/model, each with keys of its own behind ``+``, such as ``pspnet+encoder=resnet50``.
@@ -81,7 +82,10 @@ def _label(option: str, with_keys: bool = True) -> str:
 
 
 def _fitting(values: dict[str, Any], strategy: str, ranks: Sequence[int]) -> list[int]:
-    """Returns the numbers of ranks that a strategy takes."""
+    """Returns the numbers of ranks that a strategy is measured on: the one that it says, or those that it takes."""
+    sizes = [int(values["strategy"].get(axis) or 0) for axis in AXES]
+    if math.prod(sizes) > 1:
+        return [math.prod(sizes)]
     most = values["strategy"].get("ranks") or max(ranks)
     found, refused = [], None
     for n in (n for n in ranks if n <= most):

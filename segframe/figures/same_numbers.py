@@ -31,7 +31,8 @@ def same_numbers(losses: Mapping[str, Sequence[float]], out: str | Path) -> None
     steps = np.arange(1, len(losses[names[0]]) + 1)
     for number, name in enumerate(names):
         # Every curve lies on the first: a thick line below, broken thin ones above, each broken elsewhere.
-        style: dict[str, Any] = {"lw": 5, "alpha": 0.3} if number == 0 else {"lw": 1.8, "ls": (4 * number, (4, 4))}
+        dashes = (-3 * number, (3, 3 * max(1, len(names) - 2)))
+        style: dict[str, Any] = {"lw": 5, "alpha": 0.3} if number == 0 else {"lw": 1.8, "ls": dashes}
         upper.plot(steps, losses[name], color=_COLOURS[number % len(_COLOURS)], label=name, **style)
     upper.set_ylabel("training loss")
     upper.legend(frameon=False)
