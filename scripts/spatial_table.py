@@ -1,6 +1,6 @@
 """Finds out which nets run exactly on split rows, and writes docs/spatial_models.md.
 
-python scripts/spatial_table.py [ranks=2] [models=NAME,...] [encoders=NAME,...] [out=FILE.md]
+python scripts/spatial_table.py [ranks=2] [models=NAME,...] [encoders=NAME,...] [out=FILE.md] [only=missing]
 
 Every model of conf/model is built with every encoder that it takes, with random weights everywhere, and a training step
 and an evaluation on several gloo processes are compared with one process, in fp64.
@@ -53,6 +53,8 @@ def main(words: list[str]) -> int:
     cases = [(name, encoder) for encoder in encoders for name in names if _takes_encoder(name)]
     cases += [(name, "") for name in names if not _takes_encoder(name)]
     out = Path(given.get("out", ROOT / "docs/spatial_models.md"))
+    if given.get("only") == "missing":
+        cases = [case for case in cases if case not in _kept(out)]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "OMP_NUM_THREADS": "1"}
     mp.spawn(_rank, (num_ranks, cases, out), nprocs=num_ranks)  # type: ignore[attr-defined, no-untyped-call]
     results = _kept(out)
@@ -170,8 +172,8 @@ def _maps(output: Any) -> list[Any]:
 
 
 def _whole(x: Any) -> Tensor:
-    whole: Tensor = x.whole() if isinstance(x, RowTensor) else x.detach()
-    return whole
+    whole: Tensor = x.whole() if isinstance(x, RowTensor) else x
+    return whole.detach()
 
 
 def _loss(x: Any) -> Tensor:
@@ -245,7 +247,7 @@ _PAGE = """# Which models run on split rows
 
 `strategy=spatial` computes what one process computes, or refuses before training. This page shows which is the case for
 every model of `conf/model` with usual encoders. Written by `python scripts/spatial_table.py`, which keeps what it knows
-in [spatial_models.json](spatial_models.json); `models=NAME encoders=NAME` run some nets alone.
+in [spatial_models.json](spatial_models.json); `models=NAME encoders=NAME` run some nets alone, `only=missing` the rest.
 
 A number says how far two processes are from one in fp64, by the largest value of its kind: a training step's maps,
 the gradients of all weights and of the image, BatchNorm's running statistics, and the maps in evaluation, with dropout

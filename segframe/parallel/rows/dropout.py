@@ -35,7 +35,7 @@ def dropout(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Row
         return _multiplied(x, _own_factors(x, probability), in_place)
     first, stop = x.rows.own(x.height)
     factors = function(_ones_in_order(x), probability, True).narrow(x.axis, first, stop - first)
-    return _multiplied(x, factors, in_place)
+    return _multiplied(x, factors.clone(), in_place)  # a copy, or those of all rows would be kept
 
 
 def _asked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[RowTensor, float, bool, bool]:

@@ -45,6 +45,15 @@ def test_the_gradient_has_the_same_factors():
     assert torch.equal(x.grad, dropped.local)
 
 
+def test_keeps_the_factors_of_its_own_rows_alone():
+    x, sizes = torch.ones(1, 4, 4, 16, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: sizes.append(t.untyped_storage().nbytes()) or t, lambda t: t
+    ):
+        F.dropout(RowTensor(x, 16, Rows(1, 4)), 0.5)
+    assert sizes == [x.untyped_storage().nbytes()]
+
+
 def test_nothing_is_dropped_in_evaluation():
     x = RowTensor.of(torch.randn(1, 2, 8, 8), Rows(0, 2))
     for module in (nn.Dropout(0.5), nn.Dropout2d(0.5)):
