@@ -1,10 +1,10 @@
-# make train | test | lint | bench | bench-data | bench-strategies | verify-all: each makes .venv first if it is missing.
+# make train | test | lint | bench | bench-data | bench-* | verify-all: each makes .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help train test lint bench bench-data bench-strategies verify-all clean
+.PHONY: help train test lint bench bench-data bench-strategies bench-rows bench-pipelines bench-largest verify-all clean
 
 help:
 	@echo "make train       train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
@@ -12,7 +12,10 @@ help:
 	@echo "make lint        style, types, import layers"
 	@echo "make bench       timings against a bare loop and torchmetrics, into benchmarks/"
 	@echo "make bench-data  samples per second against albumentations and torchvision, into benchmarks/"
-	@echo "make bench-strategies  time, memory and traffic of every strategy, into benchmarks/ and docs/ (under 8 minutes)"
+	@echo "make bench-strategies  time, memory and traffic of every strategy, into benchmarks/ and docs/ (under 10 minutes)"
+	@echo "make bench-rows  memory and bytes of large images whose rows are split (under 10 minutes a model)"
+	@echo "make bench-pipelines  memory of pipelines, GPipe against 1F1B (under 4 minutes)"
+	@echo "make bench-largest  the largest image that trains in 512 MiB per rank (under 10 minutes)"
 	@echo "make verify-all  every strategy with every model against one process, into benchmarks/ and docs/ (hours)"
 
 $(READY): pyproject.toml constraints.txt
@@ -44,8 +47,27 @@ bench-data: $(READY)
 	$(BIN)/python scripts/benchmark_data.py
 
 bench-strategies: $(READY)
-	$(BIN)/segframe benchmark strategies model=pspnet,segnet strategy=single,ddp,fsdp ranks=1,2,4 steps=7 \
-	  out=build/strategies; status=$$?; $(BIN)/python scripts/strategies_page.py build/strategies && exit $$status
+	$(BIN)/segframe benchmark strategies model=pspnet,segnet ranks=1,2 steps=7 trainer=cpu out=build/strategies \
+	  strategy=single,ddp,fsdp,spatial,model_sharded+trainer.accumulate_grad_batches=4,hybrid+data=2+spatial=2; \
+	  status=$$?; $(BIN)/python scripts/strategies_page.py --strategies build/strategies && exit $$status
+
+LARGE := strategy=single,spatial,hybrid+fsdp=2+spatial=2 ranks=2,4 steps=0 trainer=cpu check=none data.batch_size=2 \
+  dataset.crop_size=[512,1024] dataset.train.height=512 dataset.train.width=1024 dataset.train.num_images=4
+
+bench-rows: $(READY)
+	$(BIN)/segframe benchmark strategies model=pspnet+encoder=resnet50 out=build/rows-pspnet $(LARGE); first=$$?; \
+	  $(BIN)/segframe benchmark strategies model=segnet out=build/rows-segnet $(LARGE); second=$$?; \
+	  $(BIN)/python scripts/strategies_page.py --rows build/rows-pspnet build/rows-segnet && exit $$((first + second))
+
+bench-pipelines: $(READY)
+	$(BIN)/segframe benchmark strategies model=pspnet,segnet ranks=2,4 steps=0 trainer=cpu out=build/pipelines \
+	  strategy=single,model_sharded+schedule=gpipe,model_sharded+schedule=1f1b \
+	  data.batch_size=16 trainer.accumulate_grad_batches=8; \
+	  status=$$?; $(BIN)/python scripts/strategies_page.py --pipelines build/pipelines && exit $$status
+
+bench-largest: $(READY)
+	$(BIN)/python scripts/largest_image.py
+	$(BIN)/python scripts/strategies_page.py
 
 verify-all: $(READY)
 	$(BIN)/python scripts/verify_all.py

@@ -26,8 +26,8 @@ def plan(
 ) -> tuple[list[Case], int]:
     """Returns the cases that there are, in the order in which they are measured, and the global batch.
 
-    A strategy is measured on those numbers of ranks that it takes: ``single`` on one, and ``hybrid``, which says how
-    many it takes, on as many.
+    A strategy is measured on those numbers of ranks that it takes. One that says how many, ``single`` and ``hybrid``,
+    is measured on as many, whatever the list says.
 
     Args:
         models: Options of conf/model, each with keys of its own behind ``+``, such as ``pspnet+encoder=resnet50``.
@@ -52,8 +52,6 @@ def plan(
                 name, label = _label(model, with_keys=False), _label(strategy)
                 cases.append(Case(name, label, n, (*chosen, f"trainer.devices={n}"), parts))
                 needed[f"{label} x {n}"] = batch_parts(values, n) * parts
-    if not cases:
-        raise ConfigError(f"strategy={','.join(strategies)} has no case with ranks={','.join(map(str, ranks))}")
     _check_batch(batch, needed)
     return cases, batch
 
@@ -84,11 +82,10 @@ def _label(option: str, with_keys: bool = True) -> str:
 def _fitting(values: dict[str, Any], strategy: str, ranks: Sequence[int]) -> list[int]:
     """Returns the numbers of ranks that a strategy is measured on: the one that it says, or those that it takes."""
     sizes = [int(values["strategy"].get(axis) or 0) for axis in AXES]
-    if math.prod(sizes) > 1:
-        return [math.prod(sizes)]
-    most = values["strategy"].get("ranks") or max(ranks)
+    if said := values["strategy"].get("ranks") or (math.prod(sizes) if math.prod(sizes) > 1 else None):
+        return [int(said)]
     found, refused = [], None
-    for n in (n for n in ranks if n <= most):
+    for n in ranks:
         try:
             check_grid(values, n)
         except ConfigError as error:

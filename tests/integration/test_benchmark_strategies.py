@@ -116,7 +116,7 @@ def test_a_case_that_fails_is_told_and_the_others_are_measured(segframe, tmp_pat
         (["ranks=0"], "ranks=0 is not allowed"),
         (["ranks=1,two"], "ranks=two is not allowed"),
         (["ranks=3"], "data.batch_size=6 suits all"),
-        (["strategy=single", "ranks=2"], "has no case"),
+        (["strategy=spatial+data=3", "ranks=2"], "has no case"),
         (["trainer.devices=2"], "ranks="),
         (["trainer.max_steps=9"], "steps="),
     ],

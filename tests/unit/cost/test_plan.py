@@ -21,6 +21,7 @@ def test_each_strategy_is_measured_on_the_ranks_that_it_takes():
         "tiny spatial x 2",
         "tiny hybrid data=2 spatial=2 x 4",
     ]
+    assert cases("single", "ddp", ranks=(4,)) == ["tiny single x 1", "tiny ddp x 4"]
     assert cases("spatial+data=2") == ["tiny spatial data=2 x 2", "tiny spatial data=2 x 4"]
 
 
