@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
 
@@ -48,7 +49,13 @@ def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> 
     # Subclasses of Sequential may take and return more: SegNet's stages carry pooling indices.
     if not block.training:
         return forward(*inputs)
-    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))
+    # One by one, since tensors inside of others (indices, split rows) would be kept where no hook sees them.
+    leaves, tree = tree_flatten(inputs)
+
+    def again(*leaves: Any) -> Any:
+        return forward(*tree_unflatten(leaves, tree))
+
+    return checkpoint(again, *leaves, use_reentrant=False, context_fn=partial(_contexts, block))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -64,3 +64,17 @@ def test_evaluation_recomputes_nothing():
 def test_a_net_without_blocks_is_refused():
     with pytest.raises(ValueError, match="nothing to recompute in Conv2d"):
         checkpoint_activations(nn.Conv2d(3, 3, 1))
+
+
+def test_what_is_kept_inside_of_other_inputs_is_seen():
+    class Pair(nn.Sequential):
+        def forward(self, pair):
+            return super().forward(pair[0]) + pair[1]
+
+    net = nn.Sequential(Pair(nn.Conv2d(2, 2, 1), nn.ReLU())).train()
+    block = nn.ModuleDict({"pair": net[0]})
+    checkpoint_activations(block)
+    first, second, kept = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        net((first, second))
+    assert {t.data_ptr() for t in kept} >= {first.data_ptr(), second.data_ptr()}

@@ -1,6 +1,7 @@
 """Parts of tensors whose rows are split over ranks: windows, chunks, and what is put together of them.
 
-A part of the rows is a tensor of its own height, split over the ranks by the rule that holds everywhere.
+A part of the rows is a tensor of its own height, split over the ranks by the rule that holds everywhere. It is a
+copy: unlike a view of a plain tensor it writes to the whole only by assignment, ``x[..., rows, columns] = part``.
 Shape suffixes: B batch, C channels, H rows, W columns.
 """
 
