@@ -72,11 +72,13 @@ def _telling(
     except Exception as error:  # whatever a net's own code raises on tensors that it does not expect
         name, module = running[-1] if running else ("", net)
         where = f" in {name} ({type(module).__name__})" if name else ""
-        said = f"{type(net).__name__} with the rows of {size[0]}x{size[1]} images split over {num_ranks} ranks{where}: "
+        title = getattr(net, "architecture", type(net).__name__)
+        said = f"{title} with the rows of {size[0]}x{size[1]} images split over {num_ranks} ranks{where}: "
         if isinstance(error, ValueError):
-            kind = UnsplittableError if isinstance(error, UnsplittableError) else ValueError
-            raise kind(f"{said}{error}") from error
+            if isinstance(error, UnsplittableError):
+                raise UnsplittableError(f"{said}{error} strategy=ddp and fsdp take any model.") from error
+            raise ValueError(f"{said}{error}") from error
         raise UnsplittableError(
             f"{said}it looks at values, or at more than shapes, before they are known ({error}). Choose a model "
-            "without that, or a strategy that leaves the rows of an image together (ddp, fsdp, model_sharded)."
+            "without that, or a strategy that leaves the rows of an image together (strategy=ddp, fsdp, model_sharded)."
         ) from error

@@ -39,7 +39,11 @@ def test_says_nothing_where_all_is_exact_and_changes_nothing():
 @pytest.mark.parametrize(
     ("model", "size", "said"),
     [
-        (lambda: Zoo("manet", 5, "resnet18"), 64, r"net\.decoder\.center \(PABBlock\): torch\.Tensor\.flatten"),
+        (
+            lambda: Zoo("manet", 5, "resnet18"),
+            64,
+            r"manet with .* net\.decoder\.center \(PABBlock\): torch\.Tensor\.flatten",
+        ),
         (lambda: net(nn.LocalResponseNorm(2)), 8, r"1 \(LocalResponseNorm\): torch\..*has no exact rule"),
         (lambda: net(Flattens()), 8, r"Sequential with the rows of 8x8 images.* 2 ranks in 1 \(Flattens\)"),
         (lambda: net(Looks()), 8, r"1 \(Looks\): it looks at values"),
