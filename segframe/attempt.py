@@ -38,7 +38,7 @@ def agreed_attempt(store: Store, rank: int, size: int, deadline: float, timeout_
         raise RanksMissingError(
             f"{not_answered(store, [0], size, timeout_s)} After a machine has come back to a run, torchrun tells its "
             "workers an earlier address of rank 0, unless TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is set on all of them, "
-            "as scripts/torchrun_nodes.sh does."
+            "as scripts/torchrun.sh does."
         )
     word = _led(store)["0"]
     store.set(f"{word}/{rank}", "")

@@ -90,7 +90,7 @@ def test_where_the_store_is_a_file_the_first_node_may_die_and_come_back(cluster,
     run = tmp_path / "run"
     words = (*WORDS, f"run.dir={run}")
     store = {"endpoint": str(tmp_path / "rendezvous"), "conf": "store_type=file", "nnodes": "1:2", "max_restarts": 3}
-    # As scripts/torchrun_nodes.sh does: torchrun's agents otherwise keep the address of the round before.
+    # As scripts/torchrun.sh does: torchrun's agents otherwise keep the address of the round before.
     store["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     cluster.torchrun(*words, **store)
     in_the_middle(cluster, run)

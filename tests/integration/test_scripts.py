@@ -37,12 +37,12 @@ def test_launch_files_are_clean(path):
 
 def test_torchrun_on_one_node_trains_and_the_same_line_goes_on(small, rows, tmp_path):
     words = [*small, "strategy=ddp", f"run.dir={tmp_path / 'run'}"]
-    done = run("torchrun_one_node.sh", *words, NPROC="2")
+    done = run("torchrun.sh", *words, NPROC="2")
     assert done.returncode == 0, done.stderr
     assert "cpu x 2" in done.stderr
     assert [row["step"] for row in rows(tmp_path / "run")] == [str(step) for step in range(1, 9)]
     assert (tmp_path / "run/logs/rank-1.log").exists()
-    again = run("torchrun_one_node.sh", *words, "trainer.max_epochs=3", NPROC="2")
+    again = run("torchrun.sh", *words, "trainer.max_epochs=3", NPROC="2")
     assert again.returncode == 0, again.stderr
     assert "started again; goes on with" in again.stderr
     assert [row["step"] for row in rows(tmp_path / "run")] == [str(step) for step in range(1, 13)]
@@ -50,20 +50,19 @@ def test_torchrun_on_one_node_trains_and_the_same_line_goes_on(small, rows, tmp_
 
 def test_torchrun_on_several_nodes_runs_on_one(small, rows, tmp_path):
     words = [*small, "strategy=ddp", f"run.dir={tmp_path / 'run'}"]
-    done = run("torchrun_nodes.sh", *words, STORE=str(tmp_path / "store"), NNODES="1", NPROC="2")
+    done = run("torchrun.sh", *words, STORE=str(tmp_path / "store"), NNODES="1", NPROC="2")
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "run")) == 8
 
 
 @pytest.mark.parametrize(
-    ("script", "words", "said"),
+    ("words", "nodes", "said"),
     [
-        ("torchrun_one_node.sh", ["strategy=ddp"], "add run.dir=FOLDER"),
-        ("torchrun_nodes.sh", ["strategy=ddp"], "add run.dir=FOLDER"),
-        ("torchrun_nodes.sh", ["run.dir=x"], "HOST (or STORE) and NNODES"),
+        (["strategy=ddp"], "1", "add run.dir=FOLDER"),
+        (["run.dir=x"], "2", "HOST (or STORE) says where NNODES=2 machines"),
     ],
 )
-def test_what_is_missing_is_asked_for(script, words, said):
-    done = run(script, *words)
+def test_what_is_missing_is_asked_for(words, nodes, said):
+    done = run("torchrun.sh", *words, NNODES=nodes)
     assert done.returncode == 2
     assert said in done.stderr
