@@ -116,6 +116,19 @@ def rows():
     return read
 
 
+PRELOADED = (
+    "segframe.run",
+    "segframe.build",
+    "segframe.report",
+    "segframe.trainer",
+    "segframe.data.module",
+    "segframe.rendezvous",
+    "segframe.certificate.record",
+    "segframe.models.pspnet",
+    "segframe.models.zoo",
+)
+
+
 class RunProcess:
     """A command line in a process group of its own, whose steps take as long as a test needs to aim.
 
@@ -139,9 +152,7 @@ class RunProcess:
             f"sys.exit(main({words!r}))",
         ]
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["segframe.run", "segframe.build", "segframe.report", "segframe.trainer", "segframe.data.module"]
-        )
+        context.set_forkserver_preload(list(PRELOADED))
         self.process = context.Process(target=exec, args=("\n".join(code), {}))
         environment = dict(os.environ)
         os.environ.update(COLUMNS="200", OMP_NUM_THREADS="1", PYTHONWARNINGS="default")
@@ -208,6 +219,14 @@ def on_ranks(tmp_path):
     yield run
     for team in teams:
         team.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_server():
+    """Lets the server that ranks are forked from import what most nets need too, once instead of in every rank."""
+    from segframe import launch
+
+    launch.PRELOADED = PRELOADED
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 
 def mean_of_local_means() -> None:
     """Every rank divides by its own count of pixels."""
@@ -132,3 +134,70 @@ def one_rank_fails() -> None:
 
     if place().rank == 1:
         raise FileNotFoundError("the disk of rank 1 is gone")
+
+
+def no_halo() -> None:
+    """Convolutions of split rows see zeros instead of their neighbours' rows."""
+    from segframe.parallel.rows import convolution
+
+    right = convolution.plan_exchange
+
+    def alone(have, need, rows):
+        plan = right(have, need, rows)
+        return replace(plan, incoming=(), outgoing=())
+
+    convolution.plan_exchange = alone
+
+
+def batch_norm_of_own_rows() -> None:
+    """BatchNorm sees one rank's rows alone."""
+    from segframe.parallel import spatial
+
+    spatial.share_over_rows = lambda net, of_rows, of_images: []
+
+
+def rows_counted_twice() -> None:
+    """The evaluation counts the last row of every rank's predictions once more."""
+    from segframe.metrics.confusion import ConfusionMatrix
+
+    right = ConfusionMatrix.update
+
+    def more(self, prediction, target):
+        right(self, prediction, target)
+        right(self, prediction[..., -1:, :], target[..., -1:, :])
+
+    ConfusionMatrix.update = more
+
+
+def replicated_gradients_counted_by_every_rank() -> None:
+    """What all ranks of an image compute alike is differentiated as if one rank had computed it."""
+    from segframe.parallel.rows import global_pooling
+
+    right = global_pooling._Sum.backward
+
+    def more(ctx, gradient):
+        return ctx.rows.size * right(ctx, gradient)[0], None
+
+    global_pooling._Sum.backward = staticmethod(more)
+
+
+def stages_normalise_alone() -> None:
+    """The stages of pipelines side by side normalise by their own micro-batch."""
+    from segframe.parallel import model_sharded
+
+    model_sharded.share_batch_norm = lambda net, group: []
+
+
+def a_stage_clips_alone() -> None:
+    """The norm that clipping sees leaves out the other ranks' stages."""
+    from segframe.parallel.model_sharded import ModelSharded
+    from segframe.parallel.process_group import ProcessGroupStrategy
+
+    ModelSharded.setup_precision_plugin = ProcessGroupStrategy.setup_precision_plugin
+
+
+def a_stage_kept_by_all() -> None:
+    """Every rank keeps the whole net."""
+    from segframe.parallel import model_sharded
+
+    model_sharded.keep_only = lambda net, kept: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,32 @@ from segframe.certificate.run import RankError, certify
 from tests.parity import breakages
 
 ROOT = Path(__file__).parents[2]
-STRATEGIES = sorted({file.stem for file in (ROOT / "conf/strategy").glob("*.yaml")} - {"single", "auto"})
-MODELS = ("pspnet", "segnet", "unet", "deeplabv3plus", "segformer")
+NOT_HERE = {
+    "single": "what all others are compared with",
+    "auto": "a word for single or ddp",
+    "xla": "needs torch_xla, which is in an environment of its own: make test-xla",
+}
+STRATEGIES = sorted({file.stem for file in (ROOT / "conf/strategy").glob("*.yaml")} - NOT_HERE.keys())
+GRIDS = {
+    "hybrid": (
+        "strategy.data=2 strategy.spatial=2",
+        "strategy.data=2 strategy.stages=2",
+        "strategy.fsdp=2 strategy.spatial=2",
+    )
+}
+"""The axes of strategies that split nothing by themselves."""
+
+SMALL_ENCODER = "model.encoder=tu-test_resnet"  # both kinds of ResNet's blocks, in 0.3 million parameters
+NETS = {
+    "pspnet": f"model=pspnet {SMALL_ENCODER}",
+    "unet": f"model=unet {SMALL_ENCODER}",
+    "deeplabv3plus": f"model=deeplabv3plus {SMALL_ENCODER}",
+    "segnet_basic": "model=segnet_basic model.width=16",
+    "segformer": "model=segformer",
+}
 # Enough for two epochs of two steps, on two ranks with two micro-batches of two images.
 SMALL = ("data.batch_size=8", "dataset.train.num_images=16")
-SMALLER = {"segnet": ("dataset.crop_size=[48,48]",)}  # all of its maps are large
+OF_THREE = ("data.batch_size=12", "dataset.train.num_images=24")
 LEARNT = {"loss", "gradients", "parameters", "EMA", "optimizer state", "val/loss"}
 COUNTED = {"confusion matrix", "val/loss", "val/miou"}
 
@@ -46,38 +68,59 @@ def missing(report):
     return {guard.name for guard in report.failed_guards}
 
 
-@pytest.mark.parametrize(
-    ("strategy", "model"),
-    [
-        pytest.param(strategy, model, marks=pytest.mark.xdist_group(f"certificate {model == 'segnet'}"))
-        for model in MODELS
-        for strategy in STRATEGIES
-    ],
-)
-def test_a_strategy_computes_what_one_process_computes(verify, strategy, model):
-    report = verify(f"strategy={strategy}", f"model={model}", *SMALLER.get(model, ()), precisions=("fp64", "fp32"))
+def all_cases():
+    """Every strategy with every grid that it takes, and how many ranks that is."""
+    for strategy in STRATEGIES:
+        for axes in GRIDS.get(strategy, ("",)):
+            sizes = [int(word.partition("=")[2]) for word in axes.split()]
+            yield pytest.param(f"strategy={strategy} {axes}", math.prod(sizes or [2]), id=f"{strategy} {axes}".strip())
+
+
+@pytest.mark.xdist_group("certificate pspnet")
+@pytest.mark.parametrize(("words", "ranks"), list(all_cases()))
+def test_a_strategy_computes_what_one_process_computes(verify, words, ranks):
+    precisions = ("fp64", "fp32") if ranks == 2 else ("fp64",)
+    report = verify(*words.split(), *NETS["pspnet"].split(), ranks=ranks, precisions=precisions)
     assert report.passed, report.verdict()
     assert {row.name for row in report.rows if row.passed} >= LEARNT | COUNTED | {"BatchNorm buffers"}
 
 
-@pytest.mark.xdist_group("certificate False")
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_on_three_ranks(verify, strategy):
-    report = verify(
-        f"strategy={strategy}", "model=segformer", "data.batch_size=12", "dataset.train.num_images=24", ranks=3
-    )
+@pytest.mark.xdist_group("certificate nets")
+@pytest.mark.parametrize(
+    ("net", "words", "ranks"),
+    [
+        ("unet", "strategy=ddp", 2),
+        ("unet", "strategy=spatial", 4),
+        ("unet", "strategy=model_sharded strategy.schedule=gpipe", 3),
+        ("segnet_basic", "strategy=fsdp", 2),
+        ("segnet_basic", "strategy=spatial", 3),
+        ("segnet_basic", "strategy=model_sharded", 4),
+        ("deeplabv3plus", "strategy=spatial", 3),
+        ("deeplabv3plus", "strategy=hybrid strategy.data=2 strategy.spatial=2", 4),
+        ("segformer", "strategy=ddp", 2),
+    ],
+)
+def test_other_nets_and_numbers_of_ranks(verify, net, words, ranks):
+    report = verify(*words.split(), *NETS[net].split(), ranks=ranks)
     assert report.passed, report.verdict()
 
 
-@pytest.mark.xdist_group("certificate False")
+@pytest.mark.xdist_group("certificate nets")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_parts_of_a_batch_on_three_ranks(verify, strategy):
+    report = verify(f"strategy={strategy}", *NETS["pspnet"].split(), *OF_THREE, ranks=3)
+    assert report.passed, report.verdict()
+
+
+@pytest.mark.xdist_group("certificate broken")
 @pytest.mark.parametrize("loss", ["dice", "ohem", "ce_lovasz"])  # none of them takes class weights
 def test_losses_that_no_mask_normalises(verify, loss):
     report = verify("strategy=ddp", "model=tiny", f"loss={loss}", "trainer.gradient_clip_val=0.02")
     assert report.passed, report.verdict()
 
 
-@pytest.mark.xdist_group("certificate False")
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.xdist_group("certificate broken")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_net_of_unusual_structure(verify, strategy, tmp_path):
     (tmp_path / "model").mkdir()
     text = "# odd\n_target_: tests.parity.odd_net.OddNet\nnum_classes: ${dataset.num_classes} # classes\n"
@@ -116,19 +159,53 @@ def test_it_fails_where_a_rank_holds_more_than_its_share(verify):
     assert "more of the optimizer's state" in report.verdict()
 
 
-@pytest.mark.xdist_group("certificate broken")
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_it_fails_where_batch_norm_is_each_ranks_own(verify, strategy):
-    report = verify(f"strategy={strategy}", "model=segformer", "strategy.sync_batchnorm=false")
+@pytest.mark.xdist_group("certificate pspnet")
+@pytest.mark.parametrize(
+    ("words", "ranks"),
+    [("strategy=ddp", 2), ("strategy=fsdp", 2), ("strategy=hybrid strategy.data=2 strategy.stages=2", 4)],
+)
+def test_it_fails_where_batch_norm_is_each_ranks_own(verify, words, ranks):
+    report = verify(*words.split(), *NETS["pspnet"].split(), "strategy.sync_batchnorm=false", ranks=ranks)
     assert failed(report) >= {"loss", "gradients", "parameters", "BatchNorm buffers", "EMA"}
     assert "differs first at step 1" in report.verdict()
     assert "running_" in next(row.note for row in report.rows if row.name == "BatchNorm buffers")
 
 
-@pytest.mark.xdist_group("certificate broken")
+@pytest.mark.xdist_group("certificate pspnet")
 def test_it_fails_where_ranks_drop_for_themselves(verify):
-    report = verify("strategy=ddp", "model=segformer", prepare=breakages.own_random_numbers)
+    report = verify("strategy=ddp", *NETS["pspnet"].split(), prepare=breakages.own_random_numbers)
     assert failed(report) >= {"loss", "gradients", "BatchNorm buffers"}
+
+
+@pytest.mark.xdist_group("certificate pspnet")
+@pytest.mark.parametrize(
+    ("prepare", "words", "ranks", "rows"),
+    [
+        (breakages.batch_norm_of_own_rows, "strategy=spatial", 2, {"loss", "gradients", "BatchNorm buffers"}),
+        (breakages.replicated_gradients_counted_by_every_rank, "strategy=spatial", 2, {"gradients", "parameters"}),
+        (breakages.no_halo, "strategy=spatial", 2, {"loss", "gradients", "BatchNorm buffers"}),
+        (breakages.rows_counted_twice, "strategy=spatial", 2, {"confusion matrix"}),
+        (
+            breakages.stages_normalise_alone,
+            "strategy=hybrid strategy.data=2 strategy.stages=2",
+            4,
+            {"loss", "gradients", "BatchNorm buffers"},
+        ),
+        (breakages.a_stage_clips_alone, "strategy=model_sharded", 2, {"parameters", "EMA"}),
+        (breakages.a_stage_kept_by_all, "strategy=model_sharded", 2, set()),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_it_fails_where_rows_or_stages_are_broken(verify, prepare, words, ranks, rows):
+    report = verify(*words.split(), *NETS["pspnet"].split(), prepare=prepare, ranks=ranks)
+    assert not report.passed
+    assert failed(report) >= rows
+    if prepare is breakages.replicated_gradients_counted_by_every_rank:
+        assert report.rows[0].note == "differs first at step 2 of 3"  # the first forward pass is right
+    if prepare is breakages.rows_counted_twice:
+        assert missing(report) == {"every image counts once"}
+    if prepare is breakages.a_stage_kept_by_all:
+        assert missing(report) == {"parameters are where they belong"}
 
 
 @pytest.mark.xdist_group("certificate broken")
