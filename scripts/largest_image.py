@@ -2,7 +2,7 @@
 
 Usage: python scripts/largest_image.py [--limit-mib N] [--cases STRATEGY:RANKS ...] [--step N] [--out FOLDER]
 
-Every size that counts has really been trained on for one optimizer step: a batch of 4 in 2 micro-batches, images twice
+Every size that counts has really been trained on for two optimizer steps: a batch of 4 in 2 micro-batches, images twice
 as wide as high. What is counted on the fullest rank: parameters, gradients, optimizer state, activations that autograd
 keeps, and gathered parameters. Buffers of single operations don't count; the most resident memory of each process is
 written beside it. Writes ``benchmarks/largest_image_cpu.json`` and ``docs/largest_image.png``. Takes some 7 minutes on

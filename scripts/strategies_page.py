@@ -34,8 +34,8 @@ SECTIONS = {
     ),
     "rows": (
         "Large images: 512 x 1024, a batch of 2 (`make bench-rows`)",
-        "One training step, both passes and the optimizer, whose memory and bytes are counted; its time isn't. Halo: "
-        "rows of other ranks that layers look at. The minimum is counted from the net's operations, not from what is sent.",
+        "A training step, both passes and the optimizer, whose memory and bytes are counted; its time isn't. Halo: "
+        "rows of other ranks that layers look at. The minimum is counted from the net's operations alone.",
     ),
     "pipelines": (
         "Pipelines: 8 micro-batches of 2 images (`make bench-pipelines`)",
@@ -93,7 +93,16 @@ def section(name: str, result: dict[str, Any]) -> str:
     goals = "\n".join(f"- {goal_line(goal)}" for goal in result["goals"])
     halos = "\n".join(f"- {line}" for line in map(halo, result["cases"]) if line)
     head = f"## {title}\n\n{told}\n\n![memory, traffic and speed]({picture(name).name})\n\n{table}\n\n"
-    return "\n\n".join(filter(None, (f"{head}In the table: {note(result)}", goals, halos))) + "\n\n"
+    kept = "\n".join(f"- {line}" for line in map(activations, result["cases"]) if line) if name == "pipelines" else ""
+    return "\n\n".join(filter(None, (f"{head}In the table: {note(result)}", goals, halos, kept))) + "\n\n"
+
+
+def activations(row: dict[str, Any]) -> str:
+    """Returns a line on what each rank of a case keeps, since the fullest rank may be full of parameters."""
+    if "error" in row:
+        return ""
+    each = ", ".join(f"{rank['activations'] / 2**20:.1f}" for rank in row["per_rank"])
+    return f"{row['model']} {row['strategy']} x {row['ranks']}: MiB of activations on each rank: {each}"
 
 
 def halo(row: dict[str, Any]) -> str:
@@ -117,7 +126,7 @@ def largest() -> str:
     told = (
         f"{result['model']}, a batch of 4 in 2 micro-batches, {result['limit_bytes'] / 2**20:.0f} MiB on the fullest "
         "rank for parameters, gradients, optimizer state, activations and gathered parameters. Heights are multiples "
-        f"of {result['step']}; each size was trained on for one step."
+        f"of {result['step']}; each size was trained on for two steps."
     )
     image = "![the largest image under each strategy](largest_image.png)"
     return f"## The largest image (`make bench-largest`)\n\n{told}\n\n{image}\n\n" + "\n".join(lines) + "\n\n"

@@ -43,7 +43,7 @@ def run(case: Case, timed: int, folder: Path, at_step: Callable[[int], None] = l
 
     Args:
         case: The case.
-        timed: Steps whose time and traffic are measured; 0 for one step that counts memory and traffic alone.
+        timed: Steps whose time and traffic are measured; 0 to count memory and traffic alone.
         folder: An empty one.
         at_step: Told how many steps are done, several times a second.
     """

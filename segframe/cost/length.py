@@ -20,7 +20,7 @@ class Length(NamedTuple):
 
     @property
     def memory_step(self) -> int:
-        """The number of the step whose memory is counted; the first one's if no time is measured."""
+        """The number of the step whose memory is counted."""
         return self.warm_up + self.timed
 
     @property
@@ -38,7 +38,7 @@ def length_of(timed: int) -> Length:
     """Returns the steps of a measurement.
 
     Args:
-        timed: Steps whose time and traffic are measured. With 0 there is one step alone, and it counts what needs no
-            repetition: memory and traffic.
+        timed: Steps whose time and traffic are measured. With 0 the second step of two counts what needs no
+            repetition, memory and traffic; in the first a pipeline finds out what crosses its cuts.
     """
-    return Length(3, timed, 2) if timed else Length(0, 0, 0)
+    return Length(3, timed, 2) if timed else Length(1, 0, 0)

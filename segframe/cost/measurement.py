@@ -30,7 +30,7 @@ class Measurement(Callback):
     have steps of their own behind that.
 
     Args:
-        timed: Steps whose time and traffic are measured; with 0 the only step counts memory and traffic.
+        timed: Steps whose time and traffic are measured; with 0 memory and traffic are counted alone.
         folder: Where ``rank-N.json`` goes, and rank 0 notes its step in ``progress``.
         twin: The whole net on the device ``meta``, which tells what ranks must exchange that share an image's rows.
     """
@@ -70,6 +70,7 @@ class Measurement(Callback):
         length = self._length
         if step == length.counted[-1] and self._result["not_counted"] is None:
             self._result["sent"] = (self._sent() - self._before)._asdict()
+            trainer.strategy.barrier()  # a rank that has ended would have closed its connections
         if step == length.memory_step:
             self._count_memory(trainer, pl_module)
         if self._in_flight is not None and step == length.total - 1:

@@ -15,7 +15,7 @@ def measure(words: Sequence[str], timed: int, folder: str) -> int:
 
     Args:
         words: Those of a training run.
-        timed: Steps whose time and traffic are measured; 0 for one step that counts memory and traffic alone.
+        timed: Steps whose time and traffic are measured; 0 to count memory and traffic alone.
         folder: Of the case; what the run writes goes there too.
     """
     pin()

@@ -5,8 +5,8 @@ segframe benchmark strategies [model=A,B] [strategy=A,B] [ranks=N,M] [steps=N] [
 Every model runs under every strategy on every number of ranks (single on one, hybrid on what its axes say), each bound
 to a core of its own while there are enough. WORDS are those of `segframe train`; keys of one model or strategy stand
 behind it with a plus: model=pspnet+encoder=resnet50,segnet strategy=single,hybrid+data=2+spatial=2. The global batch
-stays the same (strong scaling). steps=N are timed behind a warm-up; steps=0 counts memory and bytes in one step and
-times nothing. out=DIR holds strategies.json and strategies.png; the default is benchmark-strategies. The exit code is 1
+stays the same (strong scaling). steps=N are timed behind a warm-up; steps=0 counts memory and bytes and times
+nothing. out=DIR holds strategies.json and strategies.png; the default is benchmark-strategies. The exit code is 1
 if a case failed or a goal was missed.
 """
 
