@@ -6,8 +6,10 @@ import sys
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.strategies import SingleDeviceXLAStrategy, Strategy
+from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.strategies.single_xla import SingleDeviceXLAStrategy
 from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 from tqdm import tqdm
@@ -18,6 +20,12 @@ from segframe.parallel.xla_operators import register_operators
 from segframe.ranks import place
 
 _READING = "aten::_local_scalar_dense"  # .item(), which has to end on the CPU
+
+_STATES: dict[type[Optimizer], tuple[str, ...]] = {
+    SGD: ("momentum_buffer",),
+    Adam: ("exp_avg", "exp_avg_sq"),
+    AdamW: ("exp_avg", "exp_avg_sq"),
+}
 
 
 class XLA(Seam, SingleDeviceXLAStrategy):
@@ -39,7 +47,7 @@ class XLA(Seam, SingleDeviceXLAStrategy):
     """
 
     # Lightning's own takes no other than its XLACheckpointIO.
-    checkpoint_io = Strategy.checkpoint_io
+    checkpoint_io = Strategy.checkpoint_io  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -86,14 +94,18 @@ class XLA(Seam, SingleDeviceXLAStrategy):
                 f"data.batch_size={max(parts, data.batch_size // parts * parts)}."
             )
         super().setup(trainer)
+        for optimizer in self.optimizers:
+            self._begin_state(optimizer)
 
     def model_to_device(self) -> None:
         """Puts the model on every core; counts stay on the CPU, where nothing is compiled for them."""
         assert self.model is not None
+        metrics = {name: part for name, part in self.model.named_children() if isinstance(part, Metric)}
+        for name in metrics:
+            delattr(self.model, name)
         self.model.to(self.root_device)
-        for part in self.model.modules():
-            if isinstance(part, Metric):
-                part.to("cpu")
+        for name, metric in metrics.items():
+            setattr(self.model, name, metric)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             self._lay_out(tensor, split=False)
 
@@ -128,6 +140,18 @@ class XLA(Seam, SingleDeviceXLAStrategy):
         """Runs what is pending, so that the first image's program is that of the others."""
         self._flush()
         self._tell_what_left_the_device()
+
+    def _begin_state(self, optimizer: Optimizer) -> None:
+        """Makes the zeros that a first step would make, so that the second step's program is the first's."""
+        names = _STATES.get(type(optimizer), ())
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group.get("momentum", 1) else ():
+                state = optimizer.state[parameter]
+                for name in names:
+                    state[name] = torch.zeros(parameter.shape, dtype=parameter.dtype).to(parameter.device)
+                    self._lay_out(state[name], split=False)
+                if len(names) > 1:
+                    state["step"] = torch.tensor(0.0)
 
     def _flush(self) -> None:
         import torch_xla

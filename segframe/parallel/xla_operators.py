@@ -30,14 +30,16 @@ def register_operators() -> Any:
     Returns:
         The library that holds them; they are gone with it.
     """
-    library = torch.library.Library("aten", "IMPL")
-    for name in ("upsample_bilinear2d", "upsample_bicubic2d"):
-        library.impl(name, _by_products(getattr(_aten, name)), "AutogradXLA")
-    for name in ("upsample_nearest2d", "_upsample_nearest_exact2d"):
-        library.impl(name, _by_copies(getattr(_aten, name)), "AutogradXLA")
-    library.impl("_adaptive_avg_pool2d", _adaptive_avg_pool2d, "AutogradXLA")
-    library.impl("batch_norm", _batch_norm, "AutogradXLA")
-    library.impl("feature_dropout", _feature_dropout, "AutogradXLA")
+    forms: dict[str, _Operator] = {
+        "_adaptive_avg_pool2d": _adaptive_avg_pool2d,
+        "batch_norm": _batch_norm,
+        "feature_dropout": _feature_dropout,
+    }
+    forms |= {name: _by_products(getattr(_aten, name)) for name in ("upsample_bilinear2d", "upsample_bicubic2d")}
+    forms |= {name: _by_copies(getattr(_aten, name)) for name in ("upsample_nearest2d", "_upsample_nearest_exact2d")}
+    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    for name, form in forms.items():
+        library.impl(name, form, "AutogradXLA")
     return library
 
 
