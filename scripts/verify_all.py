@@ -8,11 +8,14 @@ What is already in the file for equal code is kept, so an interrupted matrix goe
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from segframe.certificate.report import Report
 from segframe.certificate.run import RankError, certify
@@ -20,7 +23,16 @@ from segframe.config.options import ConfigError
 from segframe.runfolder import git_state, versions, write_json
 
 ROOT = Path(__file__).parents[1]
-_OF_ONE_PROCESS = {"single", "auto"}  # the reference, and a word for one of the others
+_LEFT_OUT = {"single", "auto", "xla"}  # the reference, a word for others, and what needs an environment of its own
+_GRIDS = {
+    "hybrid": (
+        "strategy.data=2 strategy.spatial=2",
+        "strategy.data=2 strategy.stages=2",
+        "strategy.fsdp=2 strategy.spatial=2",
+    )
+}
+"""The axes of strategies that split nothing by themselves."""
+
 _OWN_WORDS = {"ranks", "models", "strategies", "out", "docs"}
 _MARKS = "<!-- table -->", "<!-- end of table -->"
 
@@ -33,23 +45,24 @@ def main(words: list[str]) -> int:
     """
     given = dict(word.split("=", 1) for word in words)
     extra = [f"{name}={value}" for name, value in given.items() if name not in _OWN_WORDS]
-    strategies = _chosen(given.get("strategies"), "strategy", _OF_ONE_PROCESS)
+    strategies = _chosen(given.get("strategies"), "strategy", _LEFT_OUT)
     models = _chosen(given.get("models"), "model", set())
     ranks = [int(text) for text in given.get("ranks", "2,3,4").split(",")]
     out = Path(given.get("out", ROOT / "benchmarks/certificate_cpu.json"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rows: list[dict[str, Any]] = _kept(out)
     done = {(row["strategy"], row["model"], row["ranks"]) for row in rows}
-    wanted = [(s, m, n) for m in models for n in ranks for s in strategies if (s, m, n) not in done]
+    cases = [(s, m, n) for m in models for n in ranks for s in _words(strategies, n)]
+    wanted = [case for case in cases if case not in done]
     with tempfile.TemporaryDirectory(prefix="segframe-references-") as folder:
-        for number, (strategy, model, count) in enumerate(wanted, 1):
-            print(f"[{number} of {len(wanted)}] {strategy}, {model}, {count} ranks", file=sys.stderr, flush=True)
+        for strategy, model, count in (bar := tqdm(wanted, initial=len(cases) - len(wanted), total=len(cases))):
+            bar.set_description(f"{strategy}, {model}, {count} ranks")
             rows.append(
                 {
                     "strategy": strategy,
                     "model": model,
                     "ranks": count,
-                    **_certified([f"strategy={strategy}", f"model={model}", *extra], count, folder),
+                    **_certified([*f"strategy={strategy}".split(), f"model={model}", *extra], count, folder),
                 }
             )
             write_json(out, {"versions": versions(), "git": git_state(), "rows": rows})
@@ -57,6 +70,16 @@ def main(words: list[str]) -> int:
     failed = [row for row in rows if row["verdict"] == "FAIL"]
     print(f"{len(rows) - len(failed)} of {len(rows)} did not fail; wrote {out}")
     return 1 if failed else 0
+
+
+def _words(strategies: list[str], count: int) -> list[str]:
+    """Returns each strategy, with the axes that make up so many ranks where it needs some."""
+    found = []
+    for name in strategies:
+        for axes in _GRIDS.get(name, ("",)):
+            if not axes or math.prod(int(word.partition("=")[2]) for word in axes.split()) == count:
+                found.append(f"{name} {axes}".strip())
+    return found
 
 
 def _chosen(text: str | None, group: str, left_out: set[str]) -> list[str]:
@@ -81,7 +104,7 @@ def _certified(words: list[str], count: int, folder: str) -> dict[str, Any]:
         text = str(error).strip()
         is_refused = isinstance(error, ConfigError) or "Traceback" not in text
         return {"verdict": "refused" if is_refused else "FAIL", "why": text}
-    print(report.verdict(), file=sys.stderr, flush=True)
+    tqdm.write(report.verdict(), file=sys.stderr)
     return {"verdict": "PASS" if report.passed else "FAIL", **_worst(report), "report": report.as_json()}
 
 
@@ -99,9 +122,10 @@ def _write_table(page: Path, rows: list[dict[str, Any]]) -> None:
         found = row.get("differences", {})
         names = ("loss", "gradients", "parameters", "BatchNorm buffers", "confusion matrix")
         cells = [_cell(found.get(f"fp64 {name}"), name) for name in names] + [_cell(found.get("fp32 loss"), "loss")]
-        lines.append(
-            f"| {row['model']} | {row['strategy']} | {row['ranks']} | {' | '.join(cells)} | {row['verdict']} |\n"
-        )
+        told = f"{row['verdict']}: {row['why']}" if row["verdict"] == "refused" else row["verdict"]
+        told = " ".join(told.replace("|", "/").split())
+        name = row["strategy"].replace("strategy.", "")
+        lines.append(f"| {row['model']} | {name} | {row['ranks']} | {' | '.join(cells)} | {told} |\n")
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(_MARKS[0])
     after = rest.split(_MARKS[1])[1]
