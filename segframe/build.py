@@ -73,7 +73,6 @@ def assemble(
     import pytorch_lightning as pl
 
     from segframe import rendezvous, spans
-    from segframe.checkpoint import initialise_from
 
     config = copy.deepcopy(config)
     values = resolved(config)
@@ -87,21 +86,9 @@ def assemble(
         data = _make_data(config, values, training, words)
         may_reuse = checkpoint is not None or not training or not is_first
         _fill_class_weights(config, folder, data, may_reuse)
-    task: Any = _make(
-        config.task,
-        net=_make(config.model),
-        loss=_make(config.loss),
-        optimizer=_make(config.optimizer),
-        scheduler=_make(config.scheduler),
-        preprocess=_make(config.augment.batch),
-        classes=list(data.val.classes),
-        palette=list(data.val.palette),
-        seed=values["seed"],
-    )
+    task = _make_task(config, values, data, training and checkpoint is None)
     if training:
         spans.check_normalisation(task.net, values)
-    if training and values["init_from"] and checkpoint is None:
-        initialise_from(task.net, values["init_from"])
     trainer: Any = _make(
         config.trainer,
         run_dir=str(folder),
@@ -113,6 +100,26 @@ def assemble(
     with rendezvous.rank_0_first("the cache", on_each_node=True):
         _read_from_cache(data, values["dataset"], training)
     return Run(folder, values, task, data, trainer)
+
+
+def _make_task(config: DictConfig, values: dict[str, Any], data: DataModule, is_new: bool) -> SegmentationTask:
+    """Returns the task of a run, its net with the weights that a new run begins with."""
+    from segframe.checkpoint import initialise_from
+
+    task: SegmentationTask = _make(
+        config.task,
+        net=_make(config.model),
+        loss=_make(config.loss),
+        optimizer=_make(config.optimizer),
+        scheduler=_make(config.scheduler),
+        preprocess=_make(config.augment.batch),
+        classes=list(data.val.classes),
+        palette=list(data.val.palette),
+        seed=values["seed"],
+    )
+    if is_new and values["init_from"]:
+        initialise_from(task.net, values["init_from"])
+    return task
 
 
 def _devices(trainer: dict[str, Any]) -> dict[str, Any]:
