@@ -77,7 +77,7 @@ class SegmentationTask(pl.LightningModule):
         self.has_trained = False
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._seed, self.auxiliary_weight = seed, auxiliary_weight
-        self._channels_last, self._compile_net = channels_last, compile
+        self._channels_last, self.compiles = channels_last, compile
         self._activation_checkpointing = activation_checkpointing
         self._configured = False
         self._validation_statistics: Tensor | None = None
@@ -96,7 +96,7 @@ class SegmentationTask(pl.LightningModule):
         # Before a checkpoint is loaded, which would be rounded to what the net was made in.
         self.trainer.precision_plugin.convert_module(self.net)
         self._strategy.parallelize(self.net)
-        if self._compile_net:
+        if self.compiles:
             self.net.compile()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -168,7 +168,7 @@ class ModelSharded(StagedState, ProcessGroupStrategy):
                 f"strategy.data={self._data} pipelines of two ranks or more can't be made of {self.world_size} ranks; "
                 f"use trainer.devices={2 * self._data}, another strategy.data, or strategy=ddp, which cuts no layers."
             )
-        if getattr(self.lightning_module, "_compile_net", False) and self.is_cut:
+        if getattr(self.lightning_module, "compiles", False) and self.is_cut:
             raise ValueError(
                 "task.compile=true compiles a net as a whole and strategy=model_sharded runs it in parts; set "
                 "task.compile=false."

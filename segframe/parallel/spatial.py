@@ -46,7 +46,9 @@ class SplitRows(ProcessGroupStrategy):
         super().setup_distributed()
         grid = self.grid
         # Of its own, since gradients are averaged while rows are exchanged.
-        self._rows = Rows(grid.index("spatial"), grid.size("spatial"), grid.group("spatial"))
+        group = grid.group("spatial")
+        torch.distributed.barrier(group)  # NCCL wants all of a group in its first operation, which rows are not
+        self._rows = Rows(grid.index("spatial"), grid.size("spatial"), group)
 
     @property
     def grid(self) -> Grid:
@@ -89,6 +91,11 @@ class SplitRows(ProcessGroupStrategy):
         """
         if self._rows.size > 1:
             task: Any = self.lightning_module
+            if getattr(task, "compiles", False):
+                raise ValueError(
+                    "task.compile=true can't be combined with rows split over ranks, whose exchanges the compiler does "
+                    "not follow; set task.compile=false, or take strategy=ddp or fsdp."
+                )
             check_loss(task.loss, len(task.classes), self._rows.size)
             for height, width in _sizes(task.trainer):
                 trial(net, height, width, self._rows.size)
