@@ -35,7 +35,6 @@ WORDS = (
     "trainer.accumulate_grad_batches=2",
     "trainer.max_epochs=-1",
     "trainer.log_every_n_steps=1",
-    "trainer.limit_val_batches=7",  # images: two ranks don't divide them
     "data.batch_size=4",
     "data.num_workers=0",
 )
@@ -48,6 +47,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2, help="processes of a strategy that takes any number")
     parser.add_argument("--strategies", default=STRATEGIES, help="the first is compared with")
     parser.add_argument("--steps", type=int, default=20, help="optimizer steps of each run")
+    parser.add_argument("--val-images", type=int, default=7, help="evaluated at the end; two ranks don't divide seven")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the folder of the picture and the JSON file")
     options = parser.parse_args()
     runs = {name.replace("+", " "): train(name, options) for name in options.strategies.split(",")}
@@ -68,7 +68,7 @@ def train(strategy: str, options: argparse.Namespace) -> dict[str, Any]:
     sizes = [int(size) for axis, _, size in (key.partition("=") for key in keys) if axis in AXES]
     ranks = 1 if name == "single" else math.prod(sizes) if sizes else options.ranks
     words = [f"strategy={name}", *(f"strategy.{key}" for key in keys), f"trainer.devices={ranks}", *WORDS]
-    words.append(f"trainer.max_steps={options.steps}")
+    words += [f"trainer.max_steps={options.steps}", f"trainer.limit_val_batches={options.val_images}"]
     print(f"python train.py {' '.join(words)} dataset.root=...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
