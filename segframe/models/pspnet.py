@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_unary
@@ -17,6 +16,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import build_encoder
 from segframe.models.convolution import conv_bn_relu
+from segframe.models.encoder_parts import encoder_parts
 from segframe.models.stages import Stage
 from segframe.ranges import BelowOne, PositiveInt
 
@@ -73,12 +73,12 @@ class PSPNet(nn.Module):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Consecutive parts: a ResNet is cut into its four blocks, any other encoder is one part."""
-        net = self.encoder
-        if not isinstance(net, ResNetEncoder):
-            return (_LastMaps(net), self.head)
-        stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1)
-        return (stem, net.layer2, net.layer3, _KeepInput(net.layer4), self.head)
+        """Consecutive parts: most encoders in five, any other in one, and the head."""
+        found = encoder_parts(self.encoder)
+        if found is None:
+            return (_LastMaps(self.encoder), self.head)
+        *parts, last = found.parts
+        return (*parts, _KeepInput(last), self.head)
 
     def forward(self, image_BCHW: Tensor) -> SegmentationOutput:
         """Maps normalised images to logits at the encoder's stride."""

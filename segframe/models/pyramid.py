@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import build_encoder
 from segframe.models.convolution import conv_bn_relu
+from segframe.models.encoder_parts import encoder_parts
+from segframe.models.stages import Stage
 from segframe.ranges import BelowOne, Positive, PositiveInt
 
 
@@ -83,15 +85,82 @@ class Pyramid(nn.Module):
             nn.Conv2d(attention_width, len(self.scales), 1),
         )
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Consecutive parts, each of which runs for all scales: the encoder's, the features, the fusion.
+
+        An encoder that draws random numbers stays in one part with the features, as it draws them scale by scale.
+        """
+        found = None if _draws(self.encoder) else encoder_parts(self.encoder)
+        if found is None:
+            return (_AllScales(nn.Sequential(_Last(self.encoder), self.features), self.scales), self._fusion)
+        first, *others = found.parts
+        return (_AllScales(first, self.scales), *(_Each(p) for p in (*others, self.features)), self._fusion)
+
     def forward(self, image_BCHW: Tensor) -> SegmentationOutput:
         """Maps normalised images to logits at the stride of the largest scale."""
         features = [self.features(self.encoder(_scaled(image_BCHW, scale))[-1]) for scale in self.scales]
+        output: SegmentationOutput = self._fusion(*features)
+        return output
+
+    @property
+    def _fusion(self) -> _Fusion:
+        return _Fusion(self.classifier, self.attention)
+
+
+class _Fusion(nn.Module):
+    """What follows the features of all scales."""
+
+    def __init__(self, classifier: nn.Module, attention: nn.Module) -> None:
+        super().__init__()
+        self.classifier, self.attention = classifier, attention
+
+    def forward(self, *features: Tensor) -> SegmentationOutput:
         scores = [self.classifier(feature) for feature in features]
         size = max(tuple(score.shape[-2:]) for score in scores)
         weights_BShw = self.attention(torch.cat([_resize(f, size) for f in features], dim=1)).softmax(dim=1)
         scores_BSKhw = torch.stack([_resize(score, size) for score in scores], dim=1)
         logits_BKhw = (weights_BShw.unsqueeze(2) * scores_BSKhw).sum(dim=1)
-        return SegmentationOutput(logits_BKhw, tuple(scores) if self.training else ())
+        return SegmentationOutput(logits_BKhw, tuple(scores) if self.classifier.training else ())
+
+
+class _AllScales(nn.Module):
+    """A module that is run on the image at each scale."""
+
+    def __init__(self, part: nn.Module, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.part, self.scales = part, tuple(scales)
+
+    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.part(_scaled(image_BCHW, scale)) for scale in self.scales)
+
+
+class _Each(nn.Module):
+    """A module that is run on the map of each scale."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.part(x) for x in maps)
+
+
+class _Last(nn.Module):
+    """An encoder's last map."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        last: Tensor = self.encoder(image_BCHW)[-1]
+        return last
+
+
+def _draws(encoder: nn.Module) -> bool:
+    """Tells whether an encoder may draw random numbers."""
+    return any("drop" in type(m).__name__.lower() or getattr(m, "_has_drop_connect", False) for m in encoder.modules())
 
 
 def _scaled(image_BCHW: Tensor, scale: float) -> Tensor:

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import check_encoder_name, load_encoder_weights
 from segframe.models.probe import drop_unused_parameters
+from segframe.models.stages import Stage
+from segframe.models.zoo_stages import zoo_stages
 from segframe.ranges import PositiveInt
 
 _NETS: dict[str, Any] = {
@@ -94,16 +96,25 @@ class Zoo(nn.Module):
         encoder: nn.Module = self.net.encoder
         return encoder
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Consecutive parts: most encoders in five, some decoders in blocks, the head."""
+        return zoo_stages(self.architecture, self.net, self._padded)
+
     def forward(self, image_BCHW: Tensor) -> SegmentationOutput:
         """Maps normalised images to logits of the same size."""
         height, width = image_BCHW.shape[-2:]
+        padded = self._padded(image_BCHW)
+        if padded.shape == image_BCHW.shape:
+            return SegmentationOutput(self.net(image_BCHW))
+        return SegmentationOutput(self.net(padded)[..., :height, :width])
+
+    def _padded(self, image_BCHW: Tensor) -> Tensor:
+        """Returns images of a size that the net takes."""
         self._check_batch(len(image_BCHW))
         least = 128 if self.architecture == "pan" else 32
-        below, right = (max(least, -(-size // 32) * 32) - size for size in (height, width))
-        if not (below or right):
-            return SegmentationOutput(self.net(image_BCHW))
-        padded = F.pad(image_BCHW, (0, right, 0, below), mode="replicate")
-        return SegmentationOutput(self.net(padded)[..., :height, :width])
+        below, right = (max(least, -(-size // 32) * 32) - size for size in image_BCHW.shape[-2:])
+        return F.pad(image_BCHW, (0, right, 0, below), mode="replicate") if below or right else image_BCHW
 
     def _check_batch(self, batch: int) -> None:
         if not self.training or batch >= self.minimum_train_batch:

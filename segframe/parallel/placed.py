@@ -77,7 +77,7 @@ class Placed(Seam, SingleDeviceStrategy):
         """Moves everything but the net, whose parts are on their devices."""
         module: Any = self.lightning_module
         kept = {id(x) for x in (*module.net.parameters(), *module.net.buffers())} if self._is_placed else set()
-        module._apply(lambda x: x if id(x) in kept else x.to(self.root_device))  # type: ignore[no-untyped-call]
+        module._apply(lambda x: x if id(x) in kept else x.to(self.root_device))
 
 
 def run_placed(
