@@ -99,11 +99,17 @@ class XLA(Seam, SingleDeviceXLAStrategy):
 
     def model_to_device(self) -> None:
         """Puts the model on every core; counts stay on the CPU, where nothing is compiled for them."""
+        import torch_xla
+
         assert self.model is not None
         metrics = {name: part for name, part in self.model.named_children() if isinstance(part, Metric)}
         for name in metrics:
             delattr(self.model, name)
+        # XLA writes a single 0 or 1 into its program, which would be another one as soon as the number has changed.
+        numbers = [buffer.clone() for buffer in self.model.buffers() if buffer.dim() == 0]
         self.model.to(self.root_device)
+        for buffer, number in zip((b for b in self.model.buffers() if b.dim() == 0), numbers, strict=True):
+            (buffer.data,) = torch_xla._XLAC._xla_tensors_from_aten([number], [str(self.root_device)], None)
         for name, metric in metrics.items():
             setattr(self.model, name, metric)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
@@ -131,6 +137,10 @@ class XLA(Seam, SingleDeviceXLAStrategy):
         import torch_xla
 
         return tuple(torch_xla._XLAC._xla_get_cpu_tensors(list(tensors)))
+
+    def reduce(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the value of the one process, where looking at it compiles nothing."""
+        return tensor.cpu() if isinstance(tensor, Tensor) else tensor
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Runs what came after the last step by itself, so that the next step's program is the same as before."""

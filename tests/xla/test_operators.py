@@ -95,7 +95,8 @@ def test_batch_norm_moves_its_statistics_as_on_the_cpu(count):
     shifted = copy.deepcopy(plain).to(DEVICE)
     for seed in range(2):
         x = torch.randn(count, 3, 1, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        torch.testing.assert_close(shifted(x.to(DEVICE)).cpu(), plain(x), rtol=1e-10, atol=1e-10)
+        # Of two values near each other the normalised ones hang on rounding.
+        torch.testing.assert_close(shifted(x.to(DEVICE)).cpu(), plain(x), rtol=1e-8, atol=1e-8)
     assert not torch.allclose(plain.running_var, torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(shifted.running_var.cpu(), plain.running_var, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(shifted.running_mean.cpu(), plain.running_mean, rtol=1e-10, atol=1e-10)

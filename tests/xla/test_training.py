@@ -18,6 +18,12 @@ from segframe.config.compose import compose
 
 torch_xla.device()  # before anything is differentiated: PyTorch counts its devices then
 
+# Lightning 2.6 calls torch_xla by its older names.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use torch_xla:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch_xla"),
+]
+
 ROOT = Path(__file__).parents[2]
 MINI = """# parts of SegNet and PSPNet
 _target_: tests.xla.mini.Mini
