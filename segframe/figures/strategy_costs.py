@@ -24,10 +24,11 @@ _TEXT = 8.0
 _BAR, _GAP, _TITLE, _FOOT, _HEAD = 0.26, 0.35, 0.3, 0.5, 0.45
 _LEAST_LEFT, _RIGHT, _BETWEEN = 0.95, 0.25, 0.3
 _WIDTHS = (3.3, 1.6, 1.6)
+_WIDTHS_UNTIMED = (4.1, 2.7)
 
 
 def strategy_costs(result: Mapping[str, Any], out: str | Path) -> None:
-    """Draws memory per rank, bytes sent against the minimum, and speed-up as a PNG.
+    """Draws memory per rank, bytes sent against the minimum, and speed-up where time was measured, as a PNG.
 
     Args:
         result: What ``strategies.json`` of ``segframe benchmark strategies`` holds; cases that failed are left out.
@@ -50,20 +51,28 @@ def strategy_costs_figure(result: Mapping[str, Any]) -> Figure:
     height = _HEAD + sum(_TITLE + h + _FOOT for h in heights.values())
     names = [_name(row) for rows in groups.values() for row in rows]
     left = max(_LEAST_LEFT, canvas.text_width(names, _TEXT) + 0.2)
-    figure = canvas.new_figure(left + sum(_WIDTHS) + _BETWEEN * (len(_WIDTHS) - 1) + _RIGHT, height)
+    is_timed = any(row["speed_up"] is not None for rows in groups.values() for row in rows)
+    widths = _WIDTHS if is_timed else _WIDTHS_UNTIMED
+    figure = canvas.new_figure(left + sum(widths) + _BETWEEN * (len(widths) - 1) + _RIGHT, height)
     top = height - _HEAD
     for model, rows in groups.items():
         top -= _TITLE
         canvas.write(figure, 0.1, top + _TITLE - 0.05, model, _TEXT + 1, weight="bold")
-        _panels(figure, rows, (left, top - heights[model]), heights[model])
+        _panels(figure, rows, (left, top - heights[model]), heights[model], widths)
         top -= heights[model] + _FOOT
-    _legend(figure, height)
+    _legend(figure, height, is_timed)
     return figure
 
 
-def _panels(figure: Figure, rows: Sequence[Mapping[str, Any]], corner: tuple[float, float], height: float) -> None:
+def _panels(
+    figure: Figure,
+    rows: Sequence[Mapping[str, Any]],
+    corner: tuple[float, float],
+    height: float,
+    widths: Sequence[float],
+) -> None:
     left, bottom = corner
-    for width, draw in zip(_WIDTHS, (_memory, _traffic, _speed), strict=True):
+    for width, draw in zip(widths, (_memory, _traffic, _speed), strict=False):
         axes = canvas.add_axes(figure, left, bottom, width, height)
         canvas.plain(axes)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -112,13 +121,13 @@ def _speed(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("speed-up over one rank", fontsize=_TEXT)
 
 
-def _legend(figure: Figure, height: float) -> None:
-    """Names the colours above all panels, and the black line that two of them have."""
+def _legend(figure: Figure, height: float, is_timed: bool) -> None:
+    """Names the colours above all panels, and the black line."""
     left, top = 0.1, height - 0.12
     width, total = figure.get_size_inches()
-    entries = [*_PARTS.values(), ("sent", _SENT), ("speed-up", _COMPUTED)]
+    timed, line = ([("speed-up", _COMPUTED)], "minimum, ideal") if is_timed else ([], "minimum")
     side = 0.11
-    for text, color in [*entries, ("minimum, ideal", canvas.INK)]:
+    for text, color in [*_PARTS.values(), ("sent", _SENT), *timed, (line, canvas.INK)]:
         wide = side if color != canvas.INK else 0.025
         box = canvas.add_axes(figure, left, top - side, wide, side)
         box.set_facecolor(color)

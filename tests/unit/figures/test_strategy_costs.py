@@ -57,3 +57,16 @@ def test_nothing_is_cut_off(result):
 def test_the_file_is_a_png(result, tmp_path):
     strategy_costs(result, tmp_path / "new/costs.png")
     assert (tmp_path / "new/costs.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_times_there_is_no_panel_of_speed(result):
+    for row in result["cases"]:
+        row["speed_up"] = None
+    figure = strategy_costs_figure(result)
+    assert {axes.get_xlabel() for axes in figure.axes} == {
+        "",
+        "MiB on the rank that holds most",
+        "MiB sent per rank, step",
+    }
+    border = canvas.pixels(figure)[:, -1]
+    assert (border == 255).all()
