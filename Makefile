@@ -1,14 +1,16 @@
-# make train | test | lint | bench | bench-data | bench-* | verify-all: each makes .venv first if it is missing.
+# make train | test | test-xla | lint | bench | bench-data | bench-* | verify-all: each makes .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+XLA := .venv-xla
 
-.PHONY: help train test lint bench bench-data bench-strategies bench-rows bench-pipelines bench-largest verify-all clean
+.PHONY: help train test test-xla lint bench bench-data bench-strategies bench-rows bench-pipelines bench-largest verify-all clean
 
 help:
 	@echo "make train       train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
 	@echo "make test        run the tests"
+	@echo "make test-xla    the tests of strategy=xla on the CPU's XLA device, in an environment of their own, .venv-xla"
 	@echo "make lint        style, types, import layers"
 	@echo "make bench       timings against a bare loop and torchmetrics, into benchmarks/"
 	@echo "make bench-data  samples per second against albumentations and torchvision, into benchmarks/"
@@ -31,6 +33,17 @@ train: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+$(XLA)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(XLA)
+	@echo "installing torch_xla and its torch into $(XLA) (some 8 GB; a few minutes)"
+	grep -vE '^(torch|torchvision|triton|nvidia-.*|cuda-.*)==' constraints.txt > $(XLA)/constraints.txt
+	$(XLA)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(XLA)/constraints.txt \
+	  --editable '.[tpu]' pytest
+	@touch $@
+
+test-xla: $(XLA)/.ready
+	PJRT_DEVICE=CPU $(XLA)/bin/python -m pytest -q tests/xla
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -73,4 +86,4 @@ verify-all: $(READY)
 	$(BIN)/python scripts/verify_all.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(XLA) build dist *.egg-info
