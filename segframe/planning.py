@@ -162,6 +162,8 @@ def _asked_for(values: dict[str, Any]) -> int:
     devices, most = values["trainer"]["devices"], values["strategy"].get("ranks")
     if "processes" in values["strategy"]:
         return int(values["strategy"]["processes"])  # a strategy whose processes drive several devices each
+    if values["strategy"].get("schedule") == "none":
+        return 1  # one process drives all devices
     if devices == "auto":
         gpus, sizes = _num_gpus(values), _axes(values)
         if sizes is not None and len(sizes) == len(AXES):

@@ -85,5 +85,7 @@ def _num_ranks(values: dict[str, Any]) -> int:
     devices = values["trainer"]["devices"]
     if "processes" in values["strategy"]:
         devices = values["strategy"]["processes"]
+    if values["strategy"].get("schedule") == "none":
+        devices = 1  # one process drives all devices
     per_node = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
     return int(values["trainer"]["num_nodes"]) * per_node
