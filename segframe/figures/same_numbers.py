@@ -35,7 +35,9 @@ def same_numbers(losses: Mapping[str, Sequence[float]], out: str | Path) -> None
         style: dict[str, Any] = {"lw": 5, "alpha": 0.3} if number == 0 else {"lw": 1.8, "ls": dashes}
         upper.plot(steps, losses[name], color=_COLOURS[number % len(_COLOURS)], label=name, **style)
     upper.set_ylabel("training loss")
-    upper.legend(frameon=False)
+    for handle in upper.legend(frameon=False).legend_handles:
+        assert handle is not None
+        handle.set_linestyle("-")  # type: ignore[attr-defined]
     for number, name in enumerate(names[1:], start=1):
         apart = np.abs(np.subtract(losses[name], losses[names[0]])).clip(min=_SMALLEST)
         marker = "os^Dvx"[number % 6]

@@ -128,8 +128,11 @@ class FSDP(ProcessGroupStrategy):
         super().on_validation_end()
 
     def minimum_bytes_sent(self, net: nn.Module) -> int:
-        """Returns what gathering twice and scattering once sends; the root's parameters are gathered once."""
-        share = (self.world_size - 1) / self.world_size
+        """Returns what gathering twice and scattering once sends in a step of one micro-batch.
+
+        The root's parameters are gathered once.
+        """
+        share, copies = (self.num_shards - 1) / self.num_shards, self.world_size // self.num_shards
         units = {id(p) for part in self._parts() if part is not self._net for p in part.parameters()}
         sent = 0.0
         for parameter in net.parameters():
@@ -137,6 +140,8 @@ class FSDP(ProcessGroupStrategy):
             gathered = (self._precision.param_dtype or parameter.dtype).itemsize
             reduced = (self._precision.reduce_dtype or self._precision.param_dtype or parameter.dtype).itemsize
             sent += share * parameter.numel() * (gathers * gathered + reduced)
+            # Of several copies of the net, each averages its shard of the gradients with the others'.
+            sent += 2 * (copies - 1) / copies * parameter.numel() / self.num_shards * reduced
         return int(sent)
 
     def _parts(self) -> list[Any]:
