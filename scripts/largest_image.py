@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=32, help="heights are multiples of this")
     parser.add_argument("--out", type=Path, default=ROOT, help="the folder of benchmarks/ and docs/")
     options = parser.parse_args()
+    for folder in ("benchmarks", "docs"):
+        (options.out / folder).mkdir(parents=True, exist_ok=True)
     found = []
     for name in options.cases:
         strategy, _, ranks = name.rpartition(":")
