@@ -7,6 +7,7 @@ from typing import Any
 
 from segframe.contracts import IGNORE_INDEX, SegmentationDataset
 from segframe.data.check import Use
+from segframe.planning import batch_parts
 from segframe.planning import check_batch as check_batch
 from segframe.ranks import place
 
@@ -42,7 +43,7 @@ def check_normalisation(net: Any, values: dict[str, Any]) -> None:
     needed = getattr(net, "minimum_train_batch", 1)
     batch, parts = values["data"]["batch_size"], values["trainer"]["accumulate_grad_batches"]
     # Where ranks share BatchNorm's statistics, it sees the images of all of them.
-    apart = 1 if values["strategy"].get("sync_batchnorm", True) else place().world_size
+    apart = 1 if values["strategy"].get("sync_batchnorm", True) else batch_parts(values, place().world_size)
     if batch // (apart * parts) < needed:
         raise ValueError(
             f"{type(net).__name__} pools to 1 x 1 before a BatchNorm, which needs {needed} images at once, and a batch "
