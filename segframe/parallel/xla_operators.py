@@ -1,8 +1,10 @@
 """What XLA computes otherwise than PyTorch, or not at all, put right for its devices.
 
-Measured with torch_xla 2.9: bilinear resizing with ``align_corners=True`` is wrong at some sizes (8 to 64, 16 to 256);
-BatchNorm moves its running variance by the biased variance; the backward pass of every resizing, and adaptive pooling
-to sizes that don't divide the map's, run on the CPU, for which the graph of a step is cut in pieces.
+Measured with torch_xla 2.9: bilinear resizing with ``align_corners=True`` is wrong at some sizes (8 to 64, 16 to 256).
+BatchNorm takes its variance as a difference of squares, which in fp32 is wrong by 5e-3 where a mean is 100 standard
+deviations; it rounds epsilon to fp32 in fp64 too, and moves its running variance by the biased one. The backward pass
+of every resizing, and adaptive pooling to sizes that don't divide the map's, run on the CPU, for which the graph of a
+step is cut in pieces.
 
 Shape suffixes: B batch, C channels, H rows, W columns; h and w before resizing; N of one axis after, n before.
 """
@@ -89,19 +91,46 @@ def _batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Tensor:
-    """BatchNorm whose running variance moves by the unbiased variance, as everywhere else."""
-    # A copy, since the backward pass keeps what the operator was given.
-    moved_C = variance_C.clone() if training and variance_C is not None else variance_C
-    y: Tensor = _aten._batch_norm_impl_index(
-        x, weight_C, bias_C, mean_C, moved_C, training, momentum, eps, cudnn_enabled
-    )[0]
-    if training and variance_C is not None and moved_C is not None:
-        count = x.numel() // x.shape[1]
+    """BatchNorm by the mean of squared distances from the mean, and moving by the unbiased variance."""
+    per_channel = (1, -1, *[1] * (x.dim() - 2))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # halves are summed in fp32
+    if training:
+        y, batch_mean_C, batch_variance_C = _Standardise.apply(wide, eps)  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            # What was added is momentum * biased variance; unbiased = biased * (1 + 1 / (count - 1)).
-            added_C = moved_C - (1 - momentum) * variance_C
-            variance_C.copy_(moved_C + added_C / (count - 1))
-    return y
+            if mean_C is not None and variance_C is not None:
+                count = x.numel() // x.shape[1]
+                mean_C.copy_((1 - momentum) * mean_C + momentum * batch_mean_C)
+                variance_C.copy_((1 - momentum) * variance_C + momentum * count / (count - 1) * batch_variance_C)
+    else:
+        assert mean_C is not None
+        assert variance_C is not None
+        y = (wide - mean_C.view(per_channel)) * (variance_C + eps).rsqrt().view(per_channel)
+    y = y if weight_C is None else y * weight_C.view(per_channel)
+    y = y if bias_C is None else y + bias_C.view(per_channel)
+    return y.to(x.dtype)
+
+
+class _Standardise(torch.autograd.Function):
+    """x -> (x - mean) / sqrt(variance + eps) of each channel, with mean and variance."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        mean = x.mean(axes, keepdim=True)
+        apart = x - mean
+        variance = (apart * apart).mean(axes, keepdim=True)
+        inverse = (variance + eps).rsqrt()
+        y = apart * inverse
+        mean_C, variance_C = mean.flatten(), variance.flatten()
+        ctx.save_for_backward(y, inverse)
+        ctx.mark_non_differentiable(mean_C, variance_C)
+        return y, mean_C, variance_C
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        y, inverse = ctx.saved_tensors
+        axes = [axis for axis in range(y.dim()) if axis != 1]
+        return inverse * (grad - grad.mean(axes, keepdim=True) - y * (grad * y).mean(axes, keepdim=True)), None
 
 
 def _feature_dropout(x: Tensor, p: float, train: bool) -> Tensor:

@@ -90,16 +90,32 @@ def test_pyramid_pooling_of_pspnet():
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_batch_norm_moves_its_statistics_as_on_the_cpu(count):
+def test_batch_norm_is_that_of_the_cpu(count):
     plain = nn.BatchNorm2d(3).double()
+    nn.init.normal_(plain.weight)
     shifted = copy.deepcopy(plain).to(DEVICE)
     for seed in range(2):
         x = torch.randn(count, 3, 1, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        # Of two values near each other the normalised ones hang on rounding.
-        torch.testing.assert_close(shifted(x.to(DEVICE)).cpu(), plain(x), rtol=1e-8, atol=1e-8)
+        x[:, 0] = 1 + 3e-3 * x[:, 0]  # whose variance is near epsilon
+        on_cpu, on_xla = x.clone().requires_grad_(), x.to(DEVICE).requires_grad_()
+        expected, found = plain(on_cpu), shifted(on_xla)
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-10, atol=1e-10)
+        for gradient in (1 + x, x * x):
+            wanted = torch.autograd.grad(expected, [on_cpu, *plain.parameters()], gradient, retain_graph=True)
+            got = torch.autograd.grad(found, [on_xla, *shifted.parameters()], gradient.to(DEVICE), retain_graph=True)
+            torch.testing.assert_close([g.cpu() for g in got], list(wanted), rtol=1e-9, atol=1e-9)
     assert not torch.allclose(plain.running_var, torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(shifted.running_var.cpu(), plain.running_var, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(shifted.running_mean.cpu(), plain.running_mean, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(shifted.eval()(x.to(DEVICE)).cpu(), plain.eval()(x), rtol=1e-10, atol=1e-10)
+
+
+def test_batch_norm_keeps_its_digits_where_the_mean_is_large():
+    x = torch.randn(4, 3, 8, 8) + 100
+    exact = nn.BatchNorm2d(3).double()(x.double())
+    found = nn.BatchNorm2d(3).to(DEVICE)(x.to(DEVICE)).cpu().double()
+    # A value of 100 is known to 4e-6; differences of squares would leave 5e-3.
+    torch.testing.assert_close(found, exact, rtol=0, atol=5e-5)
 
 
 def test_dropout_of_channels_drops_what_it_drops_on_the_cpu():
