@@ -67,8 +67,8 @@ class XLA(Seam, SingleDeviceXLAStrategy):
                 f"strategy=xla drives all cores of a host from one process and {place().world_size} were started; "
                 "start one, and say trainer.devices. Several hosts are not supported yet."
             )
-        numbers = XLANumbers(precision)
         self.num_cores = find_cores(devices)
+        numbers = XLANumbers(precision)
         import torch_xla
         import torch_xla.runtime
 

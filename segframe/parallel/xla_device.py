@@ -33,8 +33,8 @@ def find_cores(devices: Devices) -> int:
     if importlib.util.find_spec("torch_xla") is None:
         raise ValueError(
             "strategy=xla needs torch_xla, which is not installed here. Its newest release works with torch 2.9 alone "
-            "and therefore goes into an environment of its own: make .venv-xla, or python -m venv .venv-xla and "
-            ".venv-xla/bin/python -m pip install 'segframe[tpu]'."
+            "and therefore goes into an environment of its own. `make test-xla` makes one, .venv-xla; by hand it is "
+            "python -m venv .venv-xla and .venv-xla/bin/python -m pip install '.[tpu]' in segframe's folder."
         )
     if isinstance(devices, list):
         raise ValueError(
