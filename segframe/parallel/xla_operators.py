@@ -95,7 +95,7 @@ def _batch_norm(
     per_channel = (1, -1, *[1] * (x.dim() - 2))
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # halves are summed in fp32
     if training:
-        y, batch_mean_C, batch_variance_C = _Standardise.apply(wide, eps)  # type: ignore[no-untyped-call]
+        y, batch_mean_C, batch_variance_C = _Standardise.apply(wide, eps)
         with torch.no_grad():
             if mean_C is not None and variance_C is not None:
                 count = x.numel() // x.shape[1]
@@ -107,7 +107,8 @@ def _batch_norm(
         y = (wide - mean_C.view(per_channel)) * (variance_C + eps).rsqrt().view(per_channel)
     y = y if weight_C is None else y * weight_C.view(per_channel)
     y = y if bias_C is None else y + bias_C.view(per_channel)
-    return y.to(x.dtype)
+    result: Tensor = y.to(x.dtype)
+    return result
 
 
 class _Standardise(torch.autograd.Function):
