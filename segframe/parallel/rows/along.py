@@ -69,10 +69,10 @@ def linear(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowT
     return mapped
 
 
-def _kept(x: RowTensor, local: Tensor, gone: Sequence[int], keepdim: bool) -> RowTensor:
-    """Returns own rows after a reduction along other dimensions."""
+def _kept(x: RowTensor, local: Tensor, gone: Sequence[int]) -> RowTensor:
+    """Returns own rows after a reduction along other dimensions, which are gone or have one value each."""
     place = place_of_rows(x)
-    return moved(x, local, place if keepdim else place - sum(d < place for d in gone))
+    return moved(x, local, place if local.dim() == x.ndim else place - sum(d < place for d in gone))
 
 
 @rule(torch.sum, Tensor.sum, torch.mean, Tensor.mean, any_shape=True)
@@ -86,7 +86,7 @@ def sum_or_mean(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         given.get("dtype"),
     )
     if place_of_rows(x) not in dims:
-        return _kept(x, function(x.local, dims, keepdim=keepdim, dtype=dtype), dims, keepdim)
+        return _kept(x, function(x.local, dims, keepdim=keepdim, dtype=dtype), dims)
     over_rows = mean_over_rows if function in (torch.mean, Tensor.mean) else sum_over_rows
     return over_rows(x, dims, keepdim, dtype)
 
@@ -98,7 +98,7 @@ def extreme(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     given = _given(("dim", "keepdim"), args, kwargs)
     dims, keepdim = _dims(x, given.get("dim")), given.get("keepdim", False)
     if place_of_rows(x) not in dims:
-        return _kept(x, function(x.local, dims, keepdim=keepdim), dims, keepdim)
+        return _kept(x, function(x.local, dims, keepdim=keepdim), dims)
     if function in (torch.amax, Tensor.amax):
         return largest_over_rows(x, dims, keepdim)
     return -largest_over_rows(x.like(-x.local), dims, keepdim)
@@ -119,13 +119,12 @@ def reduce(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if any(isinstance(other, RowTensor | Tensor) for other in others):
         elementwise = {"max": torch.maximum, "min": torch.minimum}[function.__name__]
         return elementwise(*args, **kwargs)
-    names = ("p", "dim", "keepdim") if function.__name__ == "norm" else ("dim", "keepdim")
+    names = ("p", "dim") if function.__name__ == "norm" else ("dim",)
     given = _given(names, args, kwargs)
     dims = _dims(x, given.get("dim", _NO_DIM))
     if place_of_rows(x) in dims:
         raise _refuse(function, x)
-    keepdim = given.get("keepdim", False)
     result = function(x.local, *args[1:], **kwargs)
     if isinstance(result, Tensor):
-        return _kept(x, result, dims, keepdim)
-    return type(result)([_kept(x, part, dims, keepdim) for part in result])
+        return _kept(x, result, dims)
+    return type(result)([_kept(x, part, dims) for part in result])

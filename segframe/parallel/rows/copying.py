@@ -13,7 +13,7 @@ _ON_OWN_ROWS = [torch.clone, torch.detach, torch.is_floating_point, torch.is_com
     getattr(Tensor, name)
     for name in (
         *("clone", "contiguous", "detach", "detach_", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
-        *("bool", "int", "long", "cpu", "cuda", "requires_grad_", "retain_grad", "register_hook", "pin_memory"),
+        *("bool", "int", "long", "cpu", "cuda", "requires_grad_", "retain_grad", "pin_memory"),
     )
 ]
 
@@ -26,6 +26,19 @@ def on_own_rows(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if not isinstance(result, Tensor) or not isinstance(x, RowTensor):
         return result
     return x if result is x.local else x.like(result)
+
+
+@rule(Tensor.register_hook, any_shape=True)
+def register_hook(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Shows a hook the gradient of all rows, so that what it computes over them is right or refused."""
+    x: RowTensor
+    x, hook = (*args, *kwargs.values())
+
+    def on_rows(gradient: Tensor) -> Tensor | None:
+        changed = hook(x.like(gradient))
+        return changed.local if isinstance(changed, RowTensor) else changed
+
+    return function(x.local, on_rows)
 
 
 @rule(torch.numel, any_shape=True)

@@ -7,6 +7,7 @@ Shape suffixes: B batch, C channels, H rows, W columns, g rows and h columns of 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,8 +128,10 @@ def pool_rows_to_grids(x: RowTensor, grids: Sequence[tuple[int, int]]) -> list[R
     with _no_autocast(x.local):
         parts = [part.flatten(2) for part in _own_parts(x, grids)]
         whole = sum_over_ranks_of_rows(torch.cat(parts, dim=2), x.rows)
-        pieces = whole.split([g * h for g, h in grids], dim=2)  # type: ignore[no-untyped-call]
-        return [_cast(p.unflatten(2, grid), wanted) for p, grid in zip(pieces, grids, strict=True)]
+        starts = itertools.accumulate((g * h for g, h in grids), initial=0)
+        # Not by split, whose parts can't be changed in place.
+        pieces = [whole.narrow(2, start, g * h) for start, (g, h) in zip(starts, grids, strict=False)]
+        return [_cast(p.unflatten(2, g), wanted) for p, g in zip(pieces, grids, strict=True)]  # type: ignore[no-untyped-call]
 
 
 def _own_parts(x: RowTensor, grids: Sequence[tuple[int, int]]) -> list[Tensor]:

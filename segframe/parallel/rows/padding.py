@@ -26,7 +26,8 @@ def _pad(x: RowTensor, pad: Any, mode: str = "constant", value: float | None = N
         fill = 0.0 if value is None else value
         local = F.pad(x.local, (*columns, 0, 0, *rest), value=fill) if any(columns) or any(rest) else x.local
         need = [(first - above, stop - above) for first, stop in x.rows.spans(height)]
-        return x.like(fetch(local, x.rows.spans(x.height), need, x.rows, fill), height)
+        padded = fetch(local, x.rows.spans(x.height), need, x.rows, fill)
+        return x.like(padded.clone() if padded is x.local else padded, height)  # as torch, which gives no view
     local = F.pad(x.local, (*columns, 0, 0), mode=mode) if any(columns) else x.local
     sources = _sources(mode, x.height, above, below)
     parts = [sources[first:stop] for first, stop in x.rows.spans(height)]

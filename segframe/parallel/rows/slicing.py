@@ -1,7 +1,8 @@
 """Parts of tensors whose rows are split over ranks: windows, chunks, and what is put together of them.
 
 A part of the rows is a tensor of its own height, split over the ranks by the rule that holds everywhere. It is a
-copy: unlike a view of a plain tensor it writes to the whole only by assignment, ``x[..., rows, columns] = part``.
+copy: unlike a view of a plain tensor it writes to the whole only by assignment, ``x[..., rows, columns] = part``, and
+whatever else would write to both is refused (see windows.py).
 Shape suffixes: B batch, C channels, H rows, W columns.
 """
 
@@ -18,6 +19,7 @@ from segframe.parallel.rows.exchange import fetch
 from segframe.parallel.rows.group import Range
 from segframe.parallel.rows.shapes import moved, place_of_rows
 from segframe.parallel.rows.tensor import RowTensor, UnsplittableError, name_of, rule, split_among
+from segframe.parallel.rows.windows import take
 
 
 @rule(Tensor.__getitem__)
@@ -25,17 +27,20 @@ def get(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowTens
     """Takes a window, ``x[..., rows, columns]``."""
     x, index = args
     first, second, rows, columns = _slices(x, index)
-    return _rows_of(x.like(x.local[first, second, :, columns]), rows)
+    return _rows_of(x.like(x.local[first, second, :, columns]), rows, x)
 
 
-def _rows_of(x: RowTensor, rows: slice) -> RowTensor:
+def _rows_of(x: RowTensor, rows: slice, source: RowTensor) -> RowTensor:
     start, stop, step = rows.indices(x.height)
     height = len(range(start, stop, step))
     if (start, height, step) == (0, x.height, 1):
         return x
     x.rows.check(height, f"a window of the rows {start} to {stop}")
     need = [(start + a * step, start + (b - 1) * step + 1) for a, b in x.rows.spans(height)]
-    return x.like(fetch(x.local, x.rows.spans(x.height), need, x.rows)[:, :, ::step], height)
+    fetched = fetch(x.local, x.rows.spans(x.height), need, x.rows)
+    if fetched is not x.local:
+        take(fetched, source)
+    return x.like(fetched[:, :, ::step], height)
 
 
 @rule(Tensor.__setitem__)
@@ -103,7 +108,7 @@ def _narrow(function: Any, x: RowTensor, dim: int, start: int, length: int) -> R
     if not x.is_image:
         raise UnsplittableError(f"{name_of(function)} of the rows of a tensor {tuple(x.shape)} has no exact rule.")
     start %= x.height
-    return _rows_of(x, slice(start, start + length))
+    return _rows_of(x, slice(start, start + length), x)
 
 
 @rule(torch.chunk, Tensor.chunk, any_shape=True)

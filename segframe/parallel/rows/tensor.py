@@ -18,6 +18,7 @@ from torch.utils._pytree import register_pytree_node
 from segframe.parallel.rows.exchange import fetch, memory_format_of
 from segframe.parallel.rows.group import Rows
 from segframe.parallel.rows.replicated import without_marks
+from segframe.parallel.rows.windows import before, behind
 
 Rule = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """What an operation does on split rows: (function, arguments, keyword arguments) to its result."""
@@ -132,7 +133,11 @@ class RowTensor:
         kwargs = {name: without_marks(value) for name, value in (kwargs or {}).items()}
         if handler not in _FOR_ANY_SHAPE:
             _check_images(function, (*args, *kwargs.values()))
-        return handler(function, without_marks(args), kwargs)
+        windows = before(name_of, function, args, _all_split((*args, *kwargs.values())))
+        result = handler(function, without_marks(args), kwargs)
+        if windows:
+            behind(name_of, function, windows)
+        return result
 
     @property
     def shape(self) -> torch.Size:
@@ -216,7 +221,8 @@ def _operator(name: str) -> Callable[..., Any]:
 
 _OPERATORS = [
     *(f"__{side}{name}__" for name in ("add", "sub", "mul", "truediv", "pow", "floordiv") for side in ("", "r", "i")),
-    *(f"__{name}__" for name in ("neg", "abs", "invert", "mod", "and", "or", "xor", "matmul")),
+    *(f"__{side}{name}__" for name in ("mod", "and", "or", "xor") for side in ("", "r", "i")),
+    *(f"__{name}__" for name in ("neg", "abs", "invert", "matmul")),
     *(f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge", "getitem", "setitem")),
 ]
 for _name in _OPERATORS:
@@ -224,9 +230,8 @@ for _name in _OPERATORS:
 
 
 def _check_images(function: Any, arguments: Sequence[Any]) -> None:
-    flat = [a for argument in arguments for a in (argument if isinstance(argument, list | tuple) else (argument,))]
-    for x in flat:
-        if isinstance(x, RowTensor) and not x.is_image:
+    for x in _all_split(arguments):
+        if not x.is_image:
             raise UnsplittableError(
                 f"{name_of(function)} has no exact rule for a tensor {tuple(x.shape)} whose dimension {x.axis} is that "
                 "of rows split over ranks, only for (B, C, H, W). Choose a model without it, or a strategy that leaves "
@@ -249,5 +254,9 @@ register_pytree_node(RowTensor, _flatten, _unflatten)
 
 def split_among(arguments: Sequence[Any]) -> RowTensor:
     """Returns the first ``RowTensor`` of arguments, lists of them included."""
+    return _all_split(arguments)[0]
+
+
+def _all_split(arguments: Sequence[Any]) -> list[RowTensor]:
     found = (a for argument in arguments for a in (argument if isinstance(argument, list | tuple) else (argument,)))
-    return next(a for a in found if isinstance(a, RowTensor))
+    return [a for a in found if isinstance(a, RowTensor)]

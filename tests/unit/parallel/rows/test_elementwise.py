@@ -34,6 +34,21 @@ def add_in_place(x, y):
     return F.relu(x, inplace=True)
 
 
+def mask_in_place(x, y):
+    mask = x > 0
+    same = mask
+    same &= y > 0
+    same ^= x > 1
+    return x * mask
+
+
+def seen_by_a_hook(x):
+    x = x * 2
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradient - gradient.mean((2, 3), keepdim=True))
+    return x
+
+
 def where(x, y):
     return torch.where(x > y, x, 0.5), torch.where(y > 0, 1.0, y), x.masked_fill(x > 1, 0)
 
@@ -51,6 +66,7 @@ OF_TWO = [
     lambda x, y: torch.stack((x, y)).mean(0),
     lambda x, y: torch.stack([x, y], dim=1).softmax(1),
     add_in_place,
+    mask_in_place,
     where,
 ]
 OF_ONE = [
@@ -72,6 +88,8 @@ OF_ONE = [
     lambda x: x.mean(3),
     lambda x: x.norm(dim=1),
     lambda x: x.std(1),
+    lambda x: x.var(1, True) + x.var(1, False, True)[:, 0:1].squeeze(1),
+    seen_by_a_hook,
     lambda x: x.amax(1),
     lambda x: x.sum(1).unsqueeze(1).squeeze(1),
     lambda x: x.sum(1, keepdim=True).squeeze(),

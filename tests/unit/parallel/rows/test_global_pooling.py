@@ -26,6 +26,7 @@ OPERATIONS = [
     lambda x: torch.amax(x.relu().round(), (2, 3)),  # equal values share the gradient
     lambda x: F.adaptive_max_pool2d(x.relu().round(), 2),  # the first of equal ones has it
     lambda x: x * F.adaptive_avg_pool2d(x, 1).sigmoid(),
+    lambda x: x * F.relu(F.adaptive_avg_pool2d(x, 1), inplace=True),
     lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, 2).square(), size=x.shape[-2:], mode="bilinear"),
     lambda x: torch.cat((x, F.interpolate(x.mean((2, 3), keepdim=True), size=x.shape[2:])), 1),
 ]

@@ -53,6 +53,8 @@ WINDOWS = [
     lambda x: list(torch.chunk(x, 2, dim=2)),
     lambda x: list(x.split([4, 9], dim=2)),
     lambda x: list(torch.split(x, 3, 1)),
+    lambda x: (x * 2)[..., 3:, :].mul_(3),
+    lambda x: F.pad(x, (0, 0, 0, 0)).mul_(3) + x,
     lambda x: x.flip(-1),
     lambda x: torch.flip(x, (2, 3)),
     lambda x: x[:, :1].expand(2, 3, HEIGHT, -1),
