@@ -10,11 +10,12 @@ import torch
 
 from segframe.launch import start_ranks
 
-# SegFormer has BatchNorm and DropPath and needs little memory; AdamW has two averages and a count per parameter.
+# PSPNet has BatchNorm and dropout and can be split in every way; AdamW has two averages and a count per parameter.
 WORDS = (
     "experiment=certificate",
     "loss.class_weights=median_frequency",
-    "model=segformer",
+    "model=pspnet",
+    "model.encoder=tu-test_resnet",
     "optimizer=adamw",
     "optimizer.lr=0.001",
     "scheduler=constant",
@@ -109,9 +110,10 @@ def assert_near(own, others, where=""):
         (("single", 1), ("fsdp", 2)),
         (("single", 1), ("ddp", 3)),
         (("ddp", 2), ("single", 1)),
-        (("fsdp", 2), ("ddp", 2)),
-        (("fsdp", 3), ("single", 1)),
         (("fsdp", 3), ("fsdp", 2)),
+        (("fsdp", 3), ("spatial", 2)),
+        (("spatial", 2), ("model_sharded", 2)),
+        (("model_sharded", 2), ("single", 1)),
     ],
     ids=lambda x: f"{x[0]}x{x[1]}",
 )
