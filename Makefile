@@ -44,6 +44,8 @@ $(XLA)/.ready: pyproject.toml constraints.txt
 
 test-xla: $(XLA)/.ready
 	PJRT_DEVICE=CPU $(XLA)/bin/python -m pytest -q tests/xla
+	@echo "and a batch that is split over two cores:"
+	PJRT_DEVICE=CPU CPU_NUM_DEVICES=2 $(XLA)/bin/python -m pytest -q tests/xla/test_training.py -k test_a_run_is_that_of_the_cpu
 
 lint: $(READY)
 	$(BIN)/ruff check .

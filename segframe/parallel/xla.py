@@ -72,7 +72,7 @@ class XLA(Seam, SingleDeviceXLAStrategy):
         import torch_xla
         import torch_xla.runtime
 
-        if self.num_cores > 1:
+        if self.num_cores > 1 and not torch_xla.runtime.is_spmd():
             torch_xla.runtime.use_spmd()
         torch_xla._XLAC._xla_set_mat_mul_precision(matmul_precision)
         register_operators()

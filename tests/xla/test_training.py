@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,18 @@ pytest.importorskip("torch_xla", reason="torch_xla is in an environment of its o
 
 import torch
 import torch_xla
+import torch_xla.runtime
 from pytorch_lightning.callbacks import Callback
 from torch_xla.debug import metrics
 
 from segframe import build
+from segframe.callbacks.ema import KEY
+from segframe.certificate.compare import MOST_ROUNDING, ROUNDING_FACTOR, furthest
 from segframe.config.compose import compose
 
+CORES = int(os.environ.get("CPU_NUM_DEVICES", "1"))
+if CORES > 1:
+    torch_xla.runtime.use_spmd()
 torch_xla.device()  # before anything is differentiated: PyTorch counts its devices then
 
 # Lightning 2.6 calls torch_xla by its older names.
@@ -30,7 +38,6 @@ _target_: tests.xla.mini.Mini
 num_classes: ${dataset.num_classes}  # classes K
 """
 WORDS = (
-    "model=mini",
     "trainer=debug",
     "trainer.limit_train_batches=2",
     "dataset.train.num_images=4",
@@ -65,13 +72,14 @@ def train(tmp_path, monkeypatch):
     (tmp_path / "conf/model").mkdir(parents=True)
     (tmp_path / "conf/model/mini.yaml").write_text(MINI)
 
-    def run(name, *words):
+    def run(name, *words, model="mini", checkpoint=None):
         folder = tmp_path / name
-        words = [f"--config-dir={tmp_path / 'conf'}", *WORDS, *words, f"run.dir={folder}"]
-        made = build.assemble(compose(words), folder, None, words=words)
+        words = [f"--config-dir={tmp_path / 'conf'}", f"model={model}", *WORDS, *words, f"run.dir={folder}"]
+        made = build.assemble(compose(words), folder, checkpoint, words=words)
         counts = Counts()
         made.trainer.callbacks.insert(0, counts)
-        made.trainer.fit(made.task, datamodule=made.data)
+        resumed = {} if checkpoint is None else {"ckpt_path": checkpoint, "weights_only": True}
+        made.trainer.fit(made.task, datamodule=made.data, **resumed)
         made.data.close()
         return made, counts
 
@@ -86,6 +94,8 @@ def test_a_run_is_that_of_the_cpu(train):
     words = ("trainer.precision=64-true", "trainer.gradient_clip_val=1")
     there, counts = train("xla", "strategy=xla", *words)
     here, expected = train("cpu", "strategy=single", *words)
+    # make test-xla runs this test once more, with a batch that is split over two cores.
+    assert there.trainer.strategy.num_cores == CORES
     assert len(set(expected.losses)) == 4
     assert counts.losses == pytest.approx(expected.losses, rel=1e-9)
     torch.testing.assert_close(weights(there), weights(here), rtol=1e-7, atol=1e-9)
@@ -97,19 +107,63 @@ def test_a_run_is_that_of_the_cpu(train):
     assert set(again) == {evaluation}
 
 
-def test_a_checkpoint_opens_on_the_cpu_and_back(train, tmp_path):
-    there, _ = train("xla", "strategy=xla", "callbacks.ema.decay=0.9")
-    path = tmp_path / "xla/checkpoints/last.ckpt"
-    content = torch.load(path, weights_only=True)
-    assert {x.device.type for x in content["state_dict"].values()} == {"cpu"}
-    torch.testing.assert_close(
-        {name.removeprefix("net."): x for name, x in content["state_dict"].items() if name.startswith("net.")},
-        weights(there),
-    )
-    for strategy in ("single", "xla"):
-        words = [f"--config-dir={tmp_path / 'conf'}", *WORDS, f"strategy={strategy}", "callbacks.ema.decay=0.9"]
-        words += ["trainer.max_epochs=3", f"run.dir={tmp_path / strategy}"]
-        made = build.assemble(compose(words), tmp_path / strategy, str(path), words=words)
-        made.trainer.fit(made.task, datamodule=made.data, ckpt_path=str(path), weights_only=True)
-        made.data.close()
-        assert made.trainer.global_step == 6
+WHOLE = (
+    "optimizer=sgd",  # Adam divides by gradients, those that are but rounding too
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=3",
+    "trainer.limit_val_batches=1",
+    "dataset.train.num_images=12",
+    "data.batch_size=4",
+)
+
+
+@pytest.mark.parametrize("model", ["segnet", "pspnet"])
+def test_a_whole_model_trains_to_the_numbers_of_the_cpu(train, model):
+    runs, losses, tensors = {}, {}, {}
+    for key in itertools.product(("single", "xla"), (64, 32)):
+        strategy, bits = key
+        name = f"{strategy}{bits}"
+        run, counts = train(name, f"strategy={strategy}", f"trainer.precision={bits}-true", *WHOLE, model=model)
+        runs[key], losses[key], tensors[key] = run, counts.losses, weights(run)
+        if strategy == "xla":
+            *steps, evaluation = counts.compiled
+            assert len(set(steps)) == 1
+            assert evaluation == steps[0] + 1
+
+    def apart(one, other):
+        of_losses = max(abs(a / b - 1) for a, b in zip(losses[one], losses[other], strict=True))
+        return of_losses, furthest(tensors[other], tensors[one])[0]
+
+    assert len(set(losses["single", 64])) == 3
+    assert max(apart(("xla", 64), ("single", 64))) < 1e-9
+    assert torch.equal(*(runs[strategy, 64].task.confusion.matrix.cpu() for strategy in ("single", "xla")))
+    # In fp32 as the certificate judges it: by how far one process's fp32 is from its fp64.
+    alone, found = apart(("single", 32), ("single", 64)), apart(("xla", 32), ("single", 32))
+    for difference, rounding in zip(found, alone, strict=True):
+        assert difference < max(1e-5, ROUNDING_FACTOR * rounding) < MOST_ROUNDING
+
+
+def test_checkpoints_open_on_the_cpu_and_back(train, tmp_path):
+    words = ("callbacks.ema.decay=0.9", "trainer.precision=64-true")
+    runs, contents = {}, {}
+    for first, second in (("xla", "single"), ("single", "xla")):
+        begun, counts = train(first, f"strategy={first}", *words)
+        saved = torch.load(tmp_path / first / "checkpoints/last.ckpt", weights_only=True)
+        assert {x.device.type for x in saved["state_dict"].values()} == {"cpu"}
+        if first == "xla":
+            assert len(set(counts.compiled[2:])) == 1  # nor does the average compile again
+        runs[second], _ = train(
+            f"{first}_{second}",
+            f"strategy={second}",
+            *words,
+            "trainer.max_epochs=3",
+            checkpoint=str(tmp_path / first / "checkpoints/last.ckpt"),
+        )
+        assert runs[second].trainer.global_step == 6
+        contents[second] = torch.load(tmp_path / f"{first}_{second}/checkpoints/last.ckpt", weights_only=True)
+        assert furthest(weights(begun), weights(runs[second]))[0] > 1e-4
+    torch.testing.assert_close(weights(runs["xla"]), weights(runs["single"]), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(contents["xla"][KEY], contents["single"][KEY], rtol=1e-7, atol=1e-9)
+    last = {name: contents["single"]["state_dict"][name] for name in contents["single"][KEY]}
+    assert furthest(last, contents["single"][KEY])[0] > 1e-4
+    assert torch.equal(runs["xla"].task.confusion.matrix.cpu(), runs["single"].task.confusion.matrix)
