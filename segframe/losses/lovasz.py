@@ -59,7 +59,7 @@ class LovaszSoftmax(nn.Module):
 
 def _slope(truth_PN: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns how much each further wrong pixel adds to the Jaccard loss, hardest first (algorithm 1)."""
-    hits_PN = truth_PN.cumsum(1)
+    hits_PN = truth_PN.cumsum(1, dtype=torch.int64)  # by itself XLA's is of bool
     size_P1 = truth_PN.sum(1, keepdim=True)
     rank_N = torch.arange(1, truth_PN.shape[1] + 1, device=truth_PN.device)
     jaccard_PN = 1 - (size_P1 - hits_PN).to(dtype) / (size_P1 + rank_N - hits_PN).to(dtype)

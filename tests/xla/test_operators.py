@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -10,14 +11,18 @@ pytest.importorskip("torch_xla", reason="torch_xla is in an environment of its o
 
 import torch
 import torch_xla
+from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 from torch_xla.debug import metrics
 
+from segframe.config.compose import compose
+from segframe.contracts import IGNORE_INDEX
 from segframe.models.pspnet import pool_to_grids
 from segframe.models.unpooling import max_pool_with_mask, max_unpool
 from segframe.parallel.xla_operators import register_operators
 
+ROOT = Path(__file__).parents[2]
 DEVICE = torch_xla.device()
 register_operators()
 
@@ -125,3 +130,19 @@ def test_dropout_of_channels_drops_what_it_drops_on_the_cpu():
         found.append(F.dropout2d(torch.ones(4, 5, 2, 2, device=device), 0.5).cpu())
     assert 0 < (found[0] == 0).sum() < found[0].numel()
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("loss", sorted(path.stem for path in (ROOT / "conf/loss").glob("*.yaml")))
+def test_losses(loss):
+    criterion = instantiate(compose([f"loss={loss}", "dataset=synthetic"]).loss)
+    logits = torch.randn(2, 6, 8, 9, dtype=torch.float64)
+    target = torch.randint(0, 6, (2, 8, 9))
+    target[0, :2] = IGNORE_INDEX
+    found = []
+    for device in ("cpu", DEVICE):
+        x = logits.to(device, copy=True).requires_grad_()
+        value = criterion(x, target.to(device)).value
+        value.backward()
+        found.append((value.detach().cpu(), x.grad.cpu()))
+    assert found[0][1].abs().max() > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
