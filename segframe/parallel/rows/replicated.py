@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,6 +30,14 @@ class Replicated(Tensor):
         made = x.as_subclass(cls)
         made.rows = rows
         return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Lets a net keep such a tensor in a buffer: what is saved is a plain one, without the ranks."""
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        """Returns a plain copy."""
+        return copy.deepcopy(self.as_subclass(Tensor), memo)
 
     @classmethod
     def __torch_function__(

@@ -1,5 +1,6 @@
 """What is pooled from split rows is the same on all ranks, and what pooling the whole map gives."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -79,3 +80,12 @@ def kept(x):
 def test_averages_keep_no_map():
     x = torch.randn(2, 64, 32, 32, requires_grad=True)
     assert kept(RowTensor(x, 32, Rows(0, 1))) < 20_000 < 500_000 < kept(x)
+
+
+def test_a_buffer_of_it_is_saved_and_copied_as_a_plain_tensor(tmp_path):
+    pooled = Replicated.of(torch.arange(3.0), Rows(0, 2)) * 2
+    assert isinstance(pooled, Replicated)
+    torch.save({"buffer": pooled}, tmp_path / "saved")
+    for again in (torch.load(tmp_path / "saved", weights_only=True)["buffer"], copy.deepcopy(pooled)):
+        assert type(again) is torch.Tensor
+        assert again.tolist() == [0, 2, 4]
