@@ -5,7 +5,7 @@ Shape suffixes: B batch, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +42,31 @@ def encoder_parts(encoder: nn.Module) -> EncoderParts | None:
     return None if rule is None else rule(encoder)
 
 
+def blocks(part: nn.Module) -> list[nn.Module]:
+    """Returns a part of an encoder as modules in a row, as many as there are that have weights: its single blocks.
+
+    Layers without weights and norms stay with the block before them, or with the first. What recomputes its
+    activations as a whole stays whole.
+
+    Args:
+        part: One of ``EncoderParts.parts``.
+    """
+    if isinstance(part, WithBlockRates):
+        return part.single()
+    layers = list(_layers(part))
+    if any(isinstance(layer, Contiguous) for layer in layers):
+        return [part]  # blocks hand on maps that lie in memory in an order of their own, and no cut keeps that
+    groups: list[list[nn.Module]] = [[]]
+    has_weights = False
+    for layer in layers:
+        is_heavy = any(parameter.dim() > 1 for parameter in layer.parameters())
+        if is_heavy and has_weights:
+            groups.append([])
+        has_weights = has_weights or is_heavy
+        groups[-1].append(layer)
+    return [group[0] if len(group) == 1 else nn.Sequential(*group) for group in groups]
+
+
 def leading_maps(image_BCHW: Tensor, before: int) -> list[Tensor]:
     """Returns the maps of an encoder that come before those of its parts, as shapes without channels.
 
@@ -65,6 +90,13 @@ class WithBlockRates(nn.Module):
             x_BCHW = block(x_BCHW, rate)
         return x_BCHW
 
+    def single(self) -> list[nn.Module]:
+        """Returns the blocks one by one, each with its rate."""
+        found: list[nn.Module] = []
+        for index, (block, rate) in enumerate(zip(self.blocks, self.rates, strict=True)):
+            found.append(WithBlockRates([] if index else [*self.first], [block], [rate]))
+        return found
+
 
 class Contiguous(nn.Module):
     """Copies a map into the usual order of memory."""
@@ -72,6 +104,15 @@ class Contiguous(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Returns the map, contiguous."""
         return x_BCHW.contiguous(memory_format=torch.contiguous_format)
+
+
+def _layers(part: nn.Module) -> Iterator[nn.Module]:
+    """Yields what a Sequential runs, in order; one whose forward pass was replaced runs as a whole."""
+    if type(part) is not nn.Sequential or "forward" in vars(part):
+        yield part
+        return
+    for child in part:
+        yield from _layers(child)
 
 
 def _resnet(net: Any) -> EncoderParts:

@@ -16,7 +16,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import build_encoder
 from segframe.models.convolution import conv_bn_relu
-from segframe.models.encoder_parts import encoder_parts
+from segframe.models.encoder_parts import blocks, encoder_parts
 from segframe.models.stages import Stage
 from segframe.ranges import BelowOne, PositiveInt
 
@@ -73,12 +73,14 @@ class PSPNet(nn.Module):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Consecutive parts: most encoders in five, any other in one, and the head."""
+        """Consecutive parts: most encoders block by block, any other in one, and the head."""
         found = encoder_parts(self.encoder)
         if found is None:
             return (_LastMaps(self.encoder), self.head)
         *parts, last = found.parts
-        return (*parts, _KeepInput(last), self.head)
+        first, *others = blocks(last)
+        before = [block for part in parts for block in blocks(part)]
+        return (*before, _KeepInput(first), *(_KeepOther(block) for block in others), self.head)
 
     def forward(self, image_BCHW: Tensor) -> SegmentationOutput:
         """Maps normalised images to logits at the encoder's stride."""
@@ -222,3 +224,14 @@ class _KeepInput(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         return self.block(x_BCHW), x_BCHW
+
+
+class _KeepOther(nn.Module):
+    """A block as a stage that hands on what ``_KeepInput`` has kept."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x_BCHW: Tensor, kept_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        return self.block(x_BCHW), kept_BCHW

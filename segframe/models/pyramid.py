@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from segframe.contracts import SegmentationOutput
 from segframe.models.backbone import build_encoder
 from segframe.models.convolution import conv_bn_relu
-from segframe.models.encoder_parts import encoder_parts
+from segframe.models.encoder_parts import blocks, encoder_parts
 from segframe.models.stages import Stage
 from segframe.ranges import BelowOne, Positive, PositiveInt
 
@@ -87,14 +87,14 @@ class Pyramid(nn.Module):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Consecutive parts, each of which runs for all scales: the encoder's, the features, the fusion.
+        """Consecutive parts, each of which runs for all scales: the encoder's blocks, the features, the fusion.
 
         An encoder that draws random numbers stays in one part with the features, as it draws them scale by scale.
         """
         found = None if _draws(self.encoder) else encoder_parts(self.encoder)
         if found is None:
             return (_AllScales(nn.Sequential(_Last(self.encoder), self.features), self.scales), self._fusion)
-        first, *others = found.parts
+        first, *others = [block for part in found.parts for block in blocks(part)]
         return (_AllScales(first, self.scales), *(_Each(p) for p in (*others, self.features)), self._fusion)
 
     def forward(self, image_BCHW: Tensor) -> SegmentationOutput:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segframe.contracts import SegmentationOutput
-from segframe.models.encoder_parts import encoder_parts, leading_maps
+from segframe.models.encoder_parts import blocks, encoder_parts, leading_maps
 from segframe.models.stages import Stage
 
 Pad = Callable[[Tensor], Tensor]
@@ -49,15 +49,21 @@ def zoo_stages(architecture: str, net: Any, pad: Pad) -> tuple[Stage, ...]:
     parts = encoder_parts(net.encoder)
     stages: list[Stage] = [WholeEncoderStage(net.encoder, pad, kept)]
     if parts is not None:
-        first, *others = parts.parts
-        stages = [FirstStage(first, pad, parts.before)]
-        stages += [EncoderStage(part, kept[parts.before + index]) for index, part in enumerate(others)]
+        stages = []
+        for index, part in enumerate(parts.parts):
+            first, *others = blocks(part)
+            stages += (
+                [EncoderStage(first, kept[parts.before + index - 1])]
+                if index
+                else [FirstStage(first, pad, parts.before)]
+            )
+            stages += [InnerStage(block) for block in others]
     if architecture not in _IN_BLOCKS:
         return (*stages, DecoderStage(net.decoder), head)
     center: nn.Module = getattr(net.decoder, "center", nn.Identity())
-    blocks = list(net.decoder.blocks)
-    stages.append(CenterStage(center, blocks[0], architecture == "unet"))
-    stages += [BlockStage(block, index, architecture == "unet") for index, block in enumerate(blocks) if index]
+    first, *others = net.decoder.blocks
+    stages.append(CenterStage(center, first, architecture == "unet"))
+    stages += [BlockStage(block, index, architecture == "unet") for index, block in enumerate(others, 1)]
     return (*stages, head)
 
 
@@ -86,6 +92,19 @@ class EncoderStage(nn.Module):
         """Returns one map more."""
         *before, x_BCHW = maps
         return (frame, *before, x_BCHW if self.keep else _shape_of(x_BCHW), self.part(x_BCHW))
+
+
+class InnerStage(nn.Module):
+    """A further block of a part of an encoder; nothing else reads the map that it takes."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Returns as many maps as it takes."""
+        *before, x_BCHW = values
+        return (*before, self.block(x_BCHW))
 
 
 class WholeEncoderStage(nn.Module):

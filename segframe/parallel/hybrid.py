@@ -21,7 +21,7 @@ def hybrid(
     spatial: PositiveInt = 1,
     sync_batchnorm: bool = True,
     schedule: Literal["gpipe", "1f1b"] = "1f1b",
-    cuts: Literal["auto"] | list[int] = "auto",
+    cuts: Literal["auto"] | list[int] | list[str] = "auto",
     timeout_s: Positive = 1800,
     start_timeout_s: Positive = 120,
 ) -> Strategy:

@@ -156,10 +156,11 @@ class ModelSharded(StagedState, ProcessGroupStrategy):
         rank = self.stages_group.rank()
         self._share = divided.share(rank, divided.sizes)
         stages: list[Any] = list(getattr(net, "stages"))  # noqa: B009 - of any net
-        others = [stage for index, stage in enumerate(stages) if index not in range(*divided.part(rank).indices(99))]
+        own = stages[divided.part(rank)]
+        others = [stage for stage in stages if all(stage is not mine for mine in own)]
         kept = {id(x) for x in (*net.parameters(), *net.buffers())} - {id(x) for s in others for x in tensors_of(s)}
         keep_only(net, kept)
-        self._pipeline = Pipeline(net, stages[divided.part(rank)], self.stages_group, self.root_device, self._schedule)
+        self._pipeline = Pipeline(net, own, self.stages_group, self.root_device, self._schedule)
         setattr(net, "forward", self._pipeline)  # noqa: B010 - mypy lets nobody replace a method
 
     def _check(self) -> None:
@@ -258,7 +259,7 @@ class ModelSharded(StagedState, ProcessGroupStrategy):
 
     def _average(self, gradients: list[Tensor]) -> None:
         """Averages gradients over pipelines, those of one format together."""
-        for dtype in {gradient.dtype for gradient in gradients}:
+        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):  # in an order that all ranks have
             alike = [gradient for gradient in gradients if gradient.dtype == dtype]
             together = torch.cat([gradient.reshape(-1) for gradient in alike])
             dist.all_reduce(together, group=self._data_group)

@@ -4,7 +4,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from segframe.models.encoder_parts import encoder_parts, leading_maps
+from segframe.models.encoder_parts import blocks, encoder_parts, leading_maps
 from segframe.models.pspnet import PSPNet
 from segframe.models.pyramid import Pyramid
 from segframe.models.stages import run_stages
@@ -49,6 +49,12 @@ def test_maps_of_parts_are_those_of_the_encoder(name):
     assert all(
         torch.equal(a, b) and a.std() > 0 for a, b in zip(maps[found.before :], expected[found.before :], strict=True)
     )
+    x = image
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for block in (block for part in found.parts for block in blocks(part)):
+            x = block(x)
+    assert torch.equal(x, expected[-1])
     own = {id(p) for part in found.parts for p in part.parameters()}
     # EfficientNet has a last convolution that no map depends on.
     assert {n.split(".")[0] for n, p in encoder.named_parameters() if id(p) not in own} <= {"_conv_head", "_bn1"}
@@ -76,6 +82,14 @@ def test_stages_of_own_nets_with_other_encoders_are_the_net(name):
     image = torch.randn(2, 3, 150, 129)
     same(PSPNet(4, name, output_stride=32), image)
     same(Pyramid(4, name, output_stride=32, scales=(1.0, 0.9), width=8, attention_width=8), image)
+
+
+def test_blocks_have_weights_each_and_what_recomputes_as_a_whole_stays_whole():
+    found = encoder_parts(smp.encoders.get_encoder("resnet18", in_channels=3, depth=5, weights=None))
+    assert [len(blocks(part)) for part in found.parts] == [1, 2, 2, 2, 2]
+    *_, last = found.parts
+    last.forward = lambda x: x
+    assert blocks(last) == [last]
 
 
 def test_an_encoder_without_known_parts_has_none():
