@@ -20,6 +20,7 @@ from segframe.ranges import Positive, PositiveInt
 from segframe.ranks import place
 
 _USUAL = (256, 256)  # rows and columns that nets are tried with where no size is known
+_MANY = 512  # images whose sizes are read from their headers before training
 
 
 class SplitRows(ProcessGroupStrategy):
@@ -207,8 +208,16 @@ def _sizes(trainer: Any) -> list[tuple[int, int]]:
     """Returns the sizes of the images that the net will get, as far as they are known before the first."""
     data = getattr(trainer, "datamodule", None)
     crop = getattr(getattr(data, "augment", None), "crop_size", None)
-    sizes = [] if crop is None else [(int(crop[0]), int(crop[1]))]
-    val = getattr(data, "val", None)
-    if isinstance(val, FileBacked) and len(val):  # type: ignore[arg-type]
-        sizes.append(val.size(0))
-    return sizes or [_USUAL]
+    sizes = _of_images(getattr(data, "train", None)) if crop is None else [(int(crop[0]), int(crop[1]))]
+    val = _of_images(getattr(data, "val", None))
+    evaluates_all = getattr(trainer, "limit_val_batches", 1.0) == 1.0
+    return [*sizes, *(val if evaluates_all else val[:1])] or [_USUAL]
+
+
+def _of_images(images: Any) -> list[tuple[int, int]]:
+    """Returns the size of the first image, and of that with the fewest rows, among many spread over the data set."""
+    if not isinstance(images, FileBacked) or not len(images):  # type: ignore[arg-type]
+        return []
+    number = len(images)  # type: ignore[arg-type]
+    known = [images.size(index) for index in range(0, number, -(-number // _MANY))]
+    return list(dict.fromkeys([known[0], min(known)]))
