@@ -13,8 +13,14 @@ OVERRIDES_FILE = "overrides.json"
 """The file of a run folder that holds the words which the run was started with."""
 
 
+_PLACEMENT = tuple(f"strategy.{key}" for key in ("data", "fsdp", "stages", "spatial", "schedule", "cuts"))
+"""Who holds what, under one strategy: of no meaning to another one, and of no influence on the numbers."""
+
+
 def run_overrides(run: str | Path, overrides: Sequence[str] = ()) -> list[str]:
     """Returns the words that a run was started with, then ``overrides``; the last of each key counts.
+
+    Where these name another strategy, how the run's own was laid out over devices is left out.
 
     Raises:
         ConfigError: If ``run`` is no run folder.
@@ -28,6 +34,9 @@ def run_overrides(run: str | Path, overrides: Sequence[str] = ()) -> list[str]:
         raise ConfigError(f"{file} is no valid JSON ({error}); give the run's settings again") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ConfigError(f'{file} must hold a list of words such as "model=segnet", got {words!r:.80}')
+    chosen = [word for word in overrides if name_of(word) == "strategy"]
+    if chosen and chosen[-1] not in words:
+        words = [word for word in words if name_of(word) not in _PLACEMENT]
     return last_wins([word for word in (*words, *overrides) if name_of(word) not in ("resume", "run.dir")])
 
 

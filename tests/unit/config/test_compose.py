@@ -205,6 +205,19 @@ def test_resume_takes_the_words_of_the_run_and_puts_new_ones_over_them(tmp_path)
     assert compose_resume(run, [], for_training=False).resume is None
 
 
+def test_another_strategy_does_not_take_the_grid_of_the_run(tmp_path):
+    grid = ["strategy=hybrid", "strategy.data=2", "strategy.spatial=2", "strategy.sync_batchnorm=false"]
+    (tmp_path / "overrides.json").write_text(json.dumps([*grid, "trainer.devices=4"]))
+    assert run_overrides(tmp_path, ["strategy=ddp"]) == [
+        "strategy.sync_batchnorm=false",
+        "trainer.devices=4",
+        "strategy=ddp",
+    ]
+    assert compose_resume(tmp_path, ["strategy=ddp"]).strategy.sync_batchnorm is False
+    again = compose_resume(tmp_path, ["strategy=hybrid", "strategy.data=1"]).strategy
+    assert (again.data, again.spatial) == (1, 2)
+
+
 def test_resume_names_the_nearest_run(tmp_path):
     run = _run(tmp_path / "2026-01-01" / "10-00-00-tiny", [])
     with pytest.raises(ConfigError, match="10-00-00-tiny"):
