@@ -35,6 +35,8 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 $(XLA)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "torch_xla 2.9 is there for Python 3.11 to 3.13 and $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12 test-xla"; exit 1; }
 	$(PYTHON) -m venv $(XLA)
 	@echo "installing torch_xla and its torch into $(XLA) (some 8 GB; a few minutes)"
 	grep -vE '^(torch|torchvision|triton|nvidia-.*|cuda-.*)==' constraints.txt > $(XLA)/constraints.txt
