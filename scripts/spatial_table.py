@@ -35,7 +35,10 @@ ENCODERS = [
     "efficientnet-b0", "tu-convnext_tiny", "tu-mobilenetv3_large_100", "tu-efficientnet_b0", "mit_b0",
 ]  # fmt: skip
 _SIZE = (90, 50)
-_SIZES = {"pan": (390, 50)}  # its deepest map has a row for 128 rows of the image
+_SIZES = {
+    "pan": (390, 50),  # its deepest map has a row for 128 rows of the image
+    "mit_b0": (390, 200),  # its kernels are as large as smaller maps; it is refused at any size
+}
 _TOLERANCE = 1e-9
 _CLASSES = 5
 
@@ -202,7 +205,7 @@ def _outcome(name: str, encoder: str, rows: Rows, alone: Any) -> str:
         net = build(name, encoder)
     except ValueError:
         return "-"
-    size = _SIZES.get(name, _SIZE)
+    size = _SIZES.get(name) or _SIZES.get(encoder, _SIZE)
     try:
         largest = difference(net, *size, rows, alone)
     except ValueError as error:
