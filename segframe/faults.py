@@ -125,6 +125,8 @@ def save_state(folder: Path, batch: Batch, step: int, weights: dict[str, torch.T
         write_checkpoint({**names, "state_dict": weights}, path)
     except OSError as error:
         return f"The batch and the weights could not be written ({error.strerror})."
+    if not weights:
+        return f"This rank's batch is in {path}, the weights are in rank 0's file."
     return f"The batch and the weights are in {path}."
 
 

@@ -123,6 +123,7 @@ def test_the_state_of_a_step_can_be_read_without_running_code(tmp_path):
     state = torch.load(path, weights_only=True)
     assert (state["step"], state["names"]) == (7, ["a.png", "b.png"])
     assert torch.equal(state["state_dict"]["w"], torch.ones(3))
+    assert "the weights are in rank 0's file" in faults.save_state(tmp_path, batch, 7, {}, rank=2)
     assert explain(NonFiniteLossError("the loss of step 7 is nan", batch, 7)) == "the loss of step 7 is nan"
 
 
