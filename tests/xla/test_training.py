@@ -176,5 +176,5 @@ def test_checkpoints_open_on_the_cpu_and_back(train, tmp_path):
     torch.testing.assert_close(weights(runs["xla"]), weights(runs["single"]), rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(contents["xla"][KEY], contents["single"][KEY], rtol=1e-7, atol=1e-9)
     last = {name: contents["single"]["state_dict"][name] for name in contents["single"][KEY]}
-    assert furthest(last, contents["single"][KEY])[0] > 1e-4
+    assert furthest(last, contents["single"][KEY])[0] > 1e-5  # the two differ by far more than they may be apart
     assert torch.equal(runs["xla"].task.confusion.matrix.cpu(), runs["single"].task.confusion.matrix)
