@@ -147,7 +147,9 @@ class Messages:
 
 def memory_format_of(x_BCHW: Tensor) -> torch.memory_format:
     """Returns the order of a map's values in memory, which a slice of its rows has too."""
-    is_last = x_BCHW.stride(1) == 1 and x_BCHW.shape[1] > 1
+    channels, height, width = x_BCHW.shape[1:]
+    # Of a map of 1 x 1 only the strides of what has one element tell.
+    is_last = x_BCHW.stride(1) == 1 and channels > 1 and (height * width > 1 or x_BCHW.stride(3) >= channels)
     return torch.channels_last if is_last else torch.contiguous_format
 
 

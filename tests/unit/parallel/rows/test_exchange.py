@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from segframe.parallel.rows.exchange import fetch, plan_exchange
+from segframe.parallel.rows.exchange import fetch, memory_format_of, plan_exchange
 from segframe.parallel.rows.group import Rows
 
 HEIGHT = 7
@@ -69,3 +69,12 @@ def test_the_ranks_own_every_row_once(height):
 def test_too_few_rows_are_refused_with_a_remedy():
     with pytest.raises(ValueError, match=r"conv2d makes a map of 3 rows, and 4 ranks .* larger crops .* fewer ranks"):
         Rows(0, 4).check(3, "conv2d")
+
+
+def test_the_order_of_memory_of_a_map_of_one_pixel_is_torchs():
+    first, last = (torch.empty(2, 8, 1, 1).to(memory_format=m) for m in (torch.contiguous_format, torch.channels_last))
+    last = last.as_strided(last.shape, (8, 1, 8, 8))
+    for x in (first, last, torch.empty(2, 8, 1, 3), torch.empty(2, 8, 3, 1).to(memory_format=torch.channels_last)):
+        larger = torch.nn.functional.interpolate(x, size=(4, 4))
+        assert larger.is_contiguous(memory_format=memory_format_of(x)), x.stride()
+    assert {memory_format_of(first), memory_format_of(last)} == {torch.contiguous_format, torch.channels_last}
