@@ -104,10 +104,12 @@ def _was_finished(run: Run, checkpoint: str, records: dict[Path, bytes]) -> bool
     load_weights(run.task.net, read_checkpoint(Path(checkpoint)))
     run.trainer.loggers = []  # the evaluation's row is in metrics.csv
     run.trainer.validate(run.task, datamodule=run.data, verbose=False)
-    if run.folder / "results.json" not in records:
+    # Rank 0 alone has kept them, and all ranks go the same way from here.
+    if not rendezvous.agree("whether there are results", run.folder / "results.json" in records):
         return False
     runfolder.restore(records)
-    print("the run had finished; give a larger trainer.max_epochs or trainer.max_steps to go on", file=sys.stderr)
+    if is_main_process():
+        print("the run had finished; give a larger trainer.max_epochs or trainer.max_steps to go on", file=sys.stderr)
     return True
 
 

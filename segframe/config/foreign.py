@@ -10,6 +10,9 @@ _DP = (
 )
 _SHARDED = "strategy=fsdp splits parameters, gradients and the optimizer's state over the devices"
 
+_STAGES = "strategy=model_sharded splits the layers over the devices, in a pipeline of micro-batches"
+_ROWS = "strategy=spatial splits the rows of each image over the devices"
+
 _INSTEAD = {
     "dp": _DP,
     "data_parallel": _DP,
@@ -27,6 +30,17 @@ _INSTEAD = {
     "deepspeed": f"{_SHARDED}, as ZeRO's stage 3; strategy.cpu_offload=true is its offload",
     "zero": f"{_SHARDED}, as ZeRO's stage 3",
     "colossalai": _SHARDED,
+    "hsdp": "strategy=hybrid strategy.data=N strategy.fsdp=M splits parameters within groups of devices",
+    "pp": _STAGES,
+    "pipeline": _STAGES,
+    "pipeline_parallel": _STAGES,
+    "gpipe": f"{_STAGES}; strategy.schedule=gpipe",
+    "model_parallel": f"{_STAGES}; strategy=fsdp splits each layer's parameters",
+    "tp": f"no layer's channels are split here: {_SHARDED}, and {_ROWS}",
+    "tensor_parallel": f"no layer's channels are split here: {_SHARDED}, and {_ROWS}",
+    "context_parallel": _ROWS,
+    "sequence_parallel": _ROWS,
+    "spatial_parallel": _ROWS,
     "horovod": "strategy=ddp averages gradients by the same ring; torchrun or srun start it on several nodes",
 }
 

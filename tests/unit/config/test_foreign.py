@@ -19,6 +19,10 @@ from segframe.config.options import ConfigError
         ("zero3", "ZeRO's stage 3"),
         ("zero_1", "ZeRO's stage 3"),
         ("horovod", "strategy=ddp averages gradients"),
+        ("hsdp", "strategy.data=N strategy.fsdp=M"),
+        ("pipeline-parallel", "strategy=model_sharded splits the layers"),
+        ("tp", "no layer's channels are split here"),
+        ("context_parallel", "strategy=spatial splits the rows"),
     ],
 )
 def test_names_of_other_frameworks_lead_to_what_does_their_work(name, told):
@@ -36,4 +40,4 @@ def test_the_command_line_tells_it_once_and_lists_what_there_is():
     told = str(caught.value)
     assert told.startswith("strategy=zero2: there is no such option. strategy=fsdp splits")
     assert told.count("strategy=fsdp") == 1
-    assert told.endswith("ddp, fsdp, single")
+    assert told.endswith("ddp, fsdp, hybrid, model_sharded, single, spatial, xla")
