@@ -98,10 +98,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _was_finished(run: Run, checkpoint: str, records: dict[Path, bytes]) -> bool:
     """Evaluates a resumed run that had no step left; returns whether its results were there already."""
-    from segframe.checkpoint import load_weights
+    from segframe.checkpoint import net_weights
     from segframe.checkpoint_io import read_checkpoint
 
-    load_weights(run.task.net, read_checkpoint(Path(checkpoint)))
+    weights = net_weights(read_checkpoint(Path(checkpoint)))
+    strategy: Any = run.trainer.strategy  # which knows the parts that this rank has
+    strategy.load_model_state_dict({"state_dict": {f"net.{name}": tensor for name, tensor in weights.items()}})
     run.trainer.loggers = []  # the evaluation's row is in metrics.csv
     run.trainer.validate(run.task, datamodule=run.data, verbose=False)
     # Rank 0 alone has kept them, and all ranks go the same way from here.

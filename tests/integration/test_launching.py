@@ -127,6 +127,22 @@ def test_a_failure_while_rank_0_draws_is_no_interruption(launched, small, tmp_pa
     assert (found["status"], found["failed_rank"]) == ("failed", 1)
 
 
+def test_a_run_that_had_finished_ends_on_all_ranks_with_what_it_had(launched, small, tmp_path):
+    run = tmp_path / "run"
+    code, _, told = launched("train", *small, *DDP, f"run.dir={run}", "trainer.max_epochs=1")
+    assert code == 0, told
+    before = results(run)
+    code, _, told = launched("train", f"resume={run}", "strategy=fsdp", "trainer.devices=2")
+    assert code == 0, told
+    assert told.count("the run had finished") == 1
+    assert results(run) == before
+    (run / "results.json").unlink()
+    code, said, told = launched("train", f"resume={run}", "strategy=fsdp", "trainer.devices=2")
+    assert code == 0, told
+    assert said.count("best val/miou") == 1
+    assert results(run)["metrics"]["val/miou"]["final"] == pytest.approx(before["metrics"]["val/miou"]["final"])
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_was_killed_is_named(launched, small, tmp_path, bad, rank):
     words = bad("os.kill(os.getpid(), 9)", rank)
