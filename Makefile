@@ -66,7 +66,9 @@ bench-data: $(READY)
 bench-strategies: $(READY)
 	$(BIN)/segframe benchmark strategies model=pspnet,segnet ranks=1,2 steps=7 trainer=cpu out=build/strategies \
 	  strategy=single,ddp,fsdp,spatial,model_sharded+trainer.accumulate_grad_batches=4,hybrid+data=2+spatial=2; \
-	  status=$$?; $(BIN)/python scripts/strategies_page.py --strategies build/strategies && exit $$status
+	  first=$$?; $(BIN)/segframe benchmark strategies model=pspnet,segnet strategy=single,fsdp ranks=4 steps=3 trainer=cpu \
+	  out=build/strategies-4; second=$$?; \
+	  $(BIN)/python scripts/strategies_page.py --strategies build/strategies build/strategies-4 && exit $$((first + second))
 
 LARGE := strategy=single,spatial,hybrid+fsdp=2+spatial=2 ranks=2,4 steps=0 trainer=cpu check=none data.batch_size=2 \
   dataset.crop_size=[512,1024] dataset.train.height=512 dataset.train.width=1024 dataset.train.num_images=4

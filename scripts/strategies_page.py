@@ -77,8 +77,10 @@ def picture(name: str) -> Path:
 
 
 def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns results of several models as one."""
-    cases = [case for result in results for case in result["cases"]]
+    """Returns results of several benchmarks as one; of a case that more than one has measured, the first."""
+    found = {(c["model"], c["strategy"], c["ranks"]): c for result in reversed(results) for c in result["cases"]}
+    order = dict.fromkeys((c["model"], c["strategy"], c["ranks"]) for result in results for c in result["cases"])
+    cases = sorted((found[key] for key in order), key=lambda case: case["model"])
     goals = [goal for result in results for goal in result["goals"]]
     words = [result["words"] for result in results]
     return {**results[0], "words": words if len(words) > 1 else words[0], "cases": cases, "goals": goals}
