@@ -6,7 +6,7 @@ import netrc
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -116,7 +116,7 @@ def _image(sample: Sample, labels: dict[int, str]) -> Any:
     return wandb.Image(sample.image, caption=sample.caption, masks=masks)
 
 
-def _counts(matrix: npt.ArrayLike | Tensor, classes: Sequence[str]) -> list[list[Any]]:
+def _counts(matrix: npt.ArrayLike | Tensor, classes: Sequence[str]) -> list[Iterable[Any]]:
     """Returns (truth, prediction, pixels) of the pairs that occur."""
     counts = np.asarray(matrix.cpu() if isinstance(matrix, Tensor) else matrix)
     return [[classes[row], classes[column], int(counts[row, column])] for row, column in np.argwhere(counts)]
