@@ -15,26 +15,27 @@ from segframe.config.options import ConfigError
 from segframe.ranks import place
 
 
-def plan(values: dict[str, Any]) -> int:
+def plan(values: dict[str, Any], gpus: int | None = None) -> int:
     """Returns how many processes to start here; 1 means that this process runs alone.
 
     Where torchrun or srun has started this process already, it is 1, and the numbers have to fit.
 
     Args:
         values: The resolved configuration.
+        gpus: How many GPUs the run will find, where it runs elsewhere; None asks torch for those that are here.
 
     Raises:
         ConfigError: If the devices asked for are not there, or the strategy or the launcher takes another number.
     """
-    _check_cpu(values)
+    _check_cpu(values, gpus)
     if "RANK" in os.environ:
         _check_launcher(values)
         check_grid(values, place().world_size)
         return 1
     if values["trainer"]["num_nodes"] > 1:
         raise ConfigError(_on_several_nodes(values))
-    asked = _asked_for(values)
-    there = _num_gpus(values)
+    there = _num_gpus(values, gpus)
+    asked = _asked_for(values, there)
     if there is not None and asked > there:
         nearest = f"trainer.devices={there}" if there else "trainer=cpu"
         count = f"{there} {'is' if there == 1 else 'are'} there"
@@ -157,7 +158,7 @@ def check_folder(values: dict[str, Any]) -> None:
         )
 
 
-def _asked_for(values: dict[str, Any]) -> int:
+def _asked_for(values: dict[str, Any], gpus: int | None) -> int:
     """Returns the number of processes that the configuration asks for, one per device but for what says otherwise."""
     devices, most = values["trainer"]["devices"], values["strategy"].get("ranks")
     if "processes" in values["strategy"]:
@@ -165,7 +166,7 @@ def _asked_for(values: dict[str, Any]) -> int:
     if values["strategy"].get("schedule") == "none":
         return 1  # one process drives all devices
     if devices == "auto":
-        gpus, sizes = _num_gpus(values), _axes(values)
+        sizes = _axes(values)
         if sizes is not None and len(sizes) == len(AXES):
             return math.prod(sizes.values())  # a strategy that says how many it takes
         there = max(1, gpus or 1)
@@ -181,10 +182,10 @@ def _asked_for(values: dict[str, Any]) -> int:
     return asked
 
 
-def _check_cpu(values: dict[str, Any]) -> None:
+def _check_cpu(values: dict[str, Any], known: int | None) -> None:
     """Checks that the CPU is asked for nothing that only GPUs have."""
     devices, offloads = values["trainer"]["devices"], values["strategy"].get("cpu_offload")
-    if not (isinstance(devices, list) or offloads) or _num_gpus(values) is not None:
+    if not (isinstance(devices, list) or offloads) or _num_gpus(values, known) is not None:
         return
     if offloads:
         raise ConfigError(
@@ -197,19 +198,20 @@ def _check_cpu(values: dict[str, Any]) -> None:
     )
 
 
-def _num_gpus(values: dict[str, Any]) -> int | None:
+def _num_gpus(values: dict[str, Any], known: int | None) -> int | None:
     """Returns how many GPUs there are, None where the run takes none; initialises none."""
     accelerator = values["trainer"]["accelerator"]
     if accelerator not in ("auto", "gpu", "cuda"):
         return None
-    import torch
+    if known is None:
+        import torch
 
-    found = torch.cuda.device_count()
-    if found or accelerator == "cuda":
-        return found
-    # Without CUDA a Mac's GPU is one, and elsewhere auto means the CPU.
-    if torch.backends.mps.is_available():
-        return 1
+        known = torch.cuda.device_count()
+        # Without CUDA a Mac's GPU is one, and elsewhere auto means the CPU.
+        if not known and accelerator != "cuda" and torch.backends.mps.is_available():
+            return 1
+    if known or accelerator == "cuda":
+        return known
     return 0 if accelerator == "gpu" and values["trainer"]["devices"] != "auto" else None
 
 

@@ -1,4 +1,4 @@
-"""What the driver of a sweep asks of a launcher: trials are started, watched and ended; where is the launcher's matter."""
+"""What the driver of a sweep asks of a launcher: to start, watch and end trials, wherever they run."""
 
 from __future__ import annotations
 
@@ -78,12 +78,13 @@ class Launcher(Protocol):
             needs: What the trials take that are known by now.
 
         Raises:
-            ConfigError: If the smallest of them leave no room for ``sweep.parallel`` at once, or the engine is not there.
+            ConfigError: If the smallest of them leave no room for ``sweep.parallel`` at once, or the engine is not
+                there.
         """
         ...
 
     def has_room(self, need: Need) -> bool:
-        """Whether a trial can start now. The driver asks for the next trial alone, so that large ones get their turn."""
+        """Whether a trial can start now; asked for the next trial alone, so that large ones get their turn."""
         ...
 
     def start(self, number: int, words: Sequence[str], folder: Path, need: Need) -> Job:
