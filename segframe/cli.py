@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     _fill_closed_streams()
     try:
         tells = _is_first_here()
-        return _dispatch(list(sys.argv[1:] if words is None else words))
+        return dispatch(sys.argv[1:] if words is None else words)
     except ConfigError as error:
         if tells:  # the ranks of a machine are wrong alike
             print(f"segframe: {error}", file=sys.stderr)
@@ -205,7 +205,15 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 _OF_ONE_PROCESS = ("data", "benchmark", "verify")
 
 
-def _dispatch(words: list[str]) -> int:
+def dispatch(words: Sequence[str]) -> int:
+    """Runs one verb and returns its exit code.
+
+    Args:
+        words: As on the command line.
+
+    Raises:
+        ConfigError: If a word is not right.
+    """
     if "--version" in words:
         print(f"segframe {__version__}")
         return 0

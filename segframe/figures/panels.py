@@ -40,6 +40,20 @@ class Sample(NamedTuple):
         return f"{self.name}   {score}{'   worst' if self.worst else ''}"
 
 
+class Prediction(NamedTuple):
+    """What a net sees in an image that has no truth.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        ids: The most likely class of each pixel (H, W).
+        confidence: Its probability, float32 (H, W).
+    """
+
+    image: npt.NDArray[np.uint8]
+    ids: npt.NDArray[Any]
+    confidence: npt.NDArray[np.float32]
+
+
 @runtime_checkable
 class PanelLogger(Protocol):
     """A logger that shows predictions and the confusion matrix."""
