@@ -16,6 +16,7 @@ from segframe.callbacks.ema import Ema
 from segframe.contracts import IGNORE_INDEX, Batch
 from segframe.data.pool import usable_cores
 from segframe.figures.panels import PanelLogger, Sample
+from segframe.metrics import per_image
 from segframe.metrics.scores import iou, summary
 from segframe.metrics.table import class_table
 
@@ -35,6 +36,7 @@ def finish(run: Run, samples: list[Sample], speed: dict[str, float | None]) -> N
         samples: What ``collect_samples`` has predicted.
         speed: Seconds per step and of the whole run, images per second, peak memory.
     """
+    per_image.write(per_image.path_of(run.folder, "final"), run.task)
     results = runfolder.write_results(run.folder, run.values, "finished", **speed)
     figures.curves(run.folder / "metrics.csv", run.folder / "curves.png")
     console = Console()
@@ -56,6 +58,7 @@ def evaluated(run: Run, checkpoint: Path) -> None:
     images = {"num_images": len(run.task.per_image), "of": run.data.num_val}
     metrics = {f"val/{key}": value for key, value in summary(matrix, run.task.absent).items()}
     path = run.folder / f"evaluation-{checkpoint.stem}.json"
+    per_image.write(per_image.path_of(run.folder, path.stem), run.task)
     content = {
         "checkpoint": str(checkpoint),
         "config_hash": runfolder.config_hash(run.values),
@@ -88,7 +91,7 @@ def collect_samples(run: Run) -> list[Sample]:
 def predicted_samples(run: Run, first: Sequence[int], worst: Sequence[int]) -> list[Sample]:
     """Returns predictions for validation images by index, the second group marked as the worst."""
     dataset, task = run.data.val, run.task
-    scores = {index: score for index, _, score in task.per_image}
+    scores = {image.index: image.miou for image in task.per_image}
     averages = [c for c in run.callbacks if isinstance(c, Ema)]
     for average in averages:
         average.on_validation_start(run.trainer, task)

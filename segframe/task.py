@@ -20,6 +20,7 @@ from segframe import memory
 from segframe.contracts import FILLER, IGNORE_INDEX, Batch, Loss, LossTerms, SegmentationOutput
 from segframe.inference import Inference
 from segframe.metrics.confusion import ConfusionMatrix
+from segframe.metrics.per_image import ImageCounts, image_counts
 from segframe.metrics.scores import iou, summary
 from segframe.nonfinite import LossCheck
 from segframe.parallel.seam import Seam
@@ -70,7 +71,7 @@ class SegmentationTask(pl.LightningModule):
         self.classes, self.palette = list(classes), list(palette)
         self.absent: Literal["drop", "zero", "one"] = absent
         self.confusion = ConfusionMatrix(len(self.classes), ignore_index=IGNORE_INDEX)
-        self.per_image: list[tuple[int, str, float]] = []
+        self.per_image: list[ImageCounts] = []
         self.step_loss = torch.zeros(())
         self.step_empty = torch.zeros((), dtype=torch.int64)
         self.evaluated_step = -1
@@ -219,8 +220,9 @@ class SegmentationTask(pl.LightningModule):
                 continue
             before = self.confusion.matrix
             self.confusion.update(prediction[row], mask[row])
-            of_image = strategy.sum_over_image(self.confusion.matrix - before)
-            self.per_image.append((int(batch.indices[row]), name, summary(of_image, "drop")["miou"]))
+            of_image = strategy.sum_over_image(self.confusion.matrix - before).cpu()
+            miou = summary(of_image, "drop")["miou"]
+            self.per_image.append(image_counts(int(batch.indices[row]), name, miou, of_image.numpy()))
 
     def predict(self, batch: Batch) -> Tensor:
         """Returns the predicted class ids (B, H, W) of whole images, on every rank, all of which call it."""
@@ -237,7 +239,7 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of all ranks' images together."""
         matrix = self.confusion.compute()
-        self.per_image = sorted(self._strategy.gather(self.per_image))
+        self.per_image = sorted(self._strategy.gather(self.per_image), key=lambda image: image.index)
         values = {f"val/{name}": value for name, value in summary(matrix, self.absent).items()}
         per_class = iou(matrix, self.absent).tolist()
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
@@ -255,7 +257,7 @@ class SegmentationTask(pl.LightningModule):
 
     def worst_images(self, count: int) -> list[int]:
         """Returns the positions of the validation images of the lowest mean IoU, worst first."""
-        scored = [(score, index) for index, _, score in self.per_image]
+        scored = [(image.miou, image.index) for image in self.per_image]
         return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from segframe.checkpoint_io import MARK
+from segframe.metrics import per_image
 from segframe.ranges import NonNegative, PositiveInt
 
 FORMAT = 1
@@ -107,7 +108,7 @@ class Checkpoints(Checkpoint):
             )
         if evaluated and value is not None and self._is_better(float(value)):
             self.best, self.best_epoch = float(value), trainer.current_epoch
-            trainer.save_checkpoint(self.folder(trainer) / "best.ckpt")
+            self._write_best(trainer, pl_module)
         # A run that max_steps ended within an epoch keeps the checkpoint that can go on with the epoch.
         if not self._mid_epoch:
             self._write_last(trainer)
@@ -127,6 +128,15 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the best value up again."""
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def _write_best(self, trainer: pl.Trainer, task: Any) -> None:
+        """Writes the checkpoint and what was counted with it; the counts take their place right behind it."""
+        aside, counts = None, per_image.path_of(Path(trainer.default_root_dir), "best")
+        if trainer.is_global_zero and task.per_image and task.evaluated_step == trainer.global_step:
+            aside = per_image.write_aside(counts, task)
+        trainer.save_checkpoint(self.folder(trainer) / "best.ckpt")
+        if aside is not None:
+            os.replace(aside, counts)
 
     def _write_last(self, trainer: pl.Trainer) -> None:
         last, previous = self.folder(trainer) / "last.ckpt", self.folder(trainer) / "previous.ckpt"
