@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from segframe.config import schema
-from segframe.config.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups
+from segframe.config.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups_of
 from segframe.config.overrides import parse
 from segframe.config.recipe import Recipe, default_groups, joined, load, primary_config, quoted, squeezed
 from segframe.config.references import without_echoes
@@ -73,7 +73,7 @@ def _compose(words: Sequence[str], config_name: str, run_dir: str | None) -> Dic
     flag = "--config-dir="
     folders = config_dirs([word.removeprefix(flag) for word in words if word.startswith(flag)])
     primary = primary_config(folders, config_name)
-    offered = {group: list[str]() for group in default_groups(primary)} | groups(folders)
+    offered = {group: list[str]() for group in default_groups(primary)} | groups_of(config_name, folders)
     recipe = Recipe(folders, offered, config_name, primary)
     parsed, refused = parse([word for word in words if not word.startswith(flag)], offered)
     options = [o for o in parsed if o.key_or_group in offered and not isinstance(o.value(), dict)]

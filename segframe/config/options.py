@@ -64,6 +64,20 @@ def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
     return {group: sorted(found[group]) for group in sorted(found)}
 
 
+def groups_of(primary: str, folders: Sequence[Path]) -> dict[str, list[str]]:
+    """Returns the groups that configurations from the file ``primary`` choose from.
+
+    A group beside a file of its own name, such as sweep/ beside sweep.yaml, is that file's alone.
+
+    Args:
+        primary: The file of conf/ to start from.
+        folders: The configuration folders.
+    """
+    found = groups(folders)
+    own = {group for group in found if option_file(folders, group) is not None}
+    return {g: names for g, names in found.items() if (g == primary if g in own or primary != PRIMARY else True)}
+
+
 def option_file(folders: Iterable[Path], name: str) -> Path | None:
     """Returns the file of ``name``, such as ``model/pspnet`` or ``train``, if there is one."""
     files = (folder / f"{name}.yaml" for folder in folders)

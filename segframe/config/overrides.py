@@ -40,7 +40,7 @@ def parse(words: Sequence[str], offered: Groups) -> tuple[list[Override], dict[s
     for word in words:
         override, problem = None, _malformed(word, offered)
         if problem is None:
-            override = _read(word)
+            override = read(word)
             problem = _unreadable(word) if override is None else _misused(override, offered)
         if problem is not None or override is None:
             problems[name_of(word)] = str(problem)
@@ -81,7 +81,7 @@ def _parser() -> OverridesParser:
     return OverridesParser.create()
 
 
-def _read(word: str) -> Override | None:
+def read(word: str) -> Override | None:
     """Returns what a word sets, or None where it can't be read.
 
     Hydra's grammar has no ``~`` before a path and no letters but ASCII's. Text without any of the signs that

@@ -25,6 +25,10 @@ SECTIONS = {
     "": "segframe.config.settings.Settings",
     "run": "segframe.config.settings.Run",
     "dataset": "segframe.config.settings.Dataset",
+    "sweep": "segframe.sweep.settings.Settings",
+    "sweep.search": "segframe.sweep.settings.Searching",
+    "sweep.slurm": "segframe.sweep.settings.Slurm",
+    "sweep.ray": "segframe.sweep.settings.Ray",
 }
 """The sections without a ``_target_`` whose keys are declared all the same."""
 

@@ -96,7 +96,10 @@ def test_text_without_signs_of_the_grammar_needs_no_quotes(root):
 FILES = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", [f for f in FILES if f.parent != Path()], ids=str)
+FOR_OTHERS = {"sweep/wandb"}  # what another program reads
+
+
+@pytest.mark.parametrize("name", [f for f in FILES if f.parent != Path() and f.as_posix() not in FOR_OTHERS], ids=str)
 def test_every_shipped_option_composes(name):
     group = name.parent.as_posix()
     text = (CONF / f"{name}.yaml").read_text()
@@ -106,7 +109,7 @@ def test_every_shipped_option_composes(name):
         for of, option in options
         for key in re.findall(r"^(\w+): +\?\?\?", (CONF / of / f"{option}.yaml").read_text(), re.MULTILINE)
     ]
-    config = compose([f"{group}={name.name}", *needed])
+    config = compose([f"{group}={name.name}", *needed], group if (CONF / f"{group}.yaml").exists() else "train")
     assert OmegaConf.is_struct(config)
     resolved(config)
 
