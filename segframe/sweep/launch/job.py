@@ -7,12 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-MARK_VARIABLE = "SEGFRAME_TRIAL"
-"""Set in every process of a trial to its folder's absolute path: nothing of it stays behind unseen."""
-
-TERMINAL_LOG = "terminal.log"
-"""The file of a trial's folder that what it prints is appended to."""
-
 
 @dataclass(frozen=True)
 class Need:
