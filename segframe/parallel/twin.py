@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves
 
 _ROWS = 128  # and columns: divisible by the stride of every usual net
@@ -19,7 +20,12 @@ def twin_of(net: nn.Module) -> nn.Module:
     Raises:
         RuntimeError: If the net can't be copied.
     """
-    return copy.deepcopy(net).to("meta").train()
+    twin = copy.deepcopy(net).to("meta").train()
+    for module in twin.modules():
+        # Without a momentum BatchNorm reads how many batches it has seen; the mean that this makes has no data here.
+        if isinstance(module, _NormBase) and module.momentum is None:
+            module.momentum = 0.0
+    return twin
 
 
 def image_for(net: nn.Module) -> Tensor:

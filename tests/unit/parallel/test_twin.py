@@ -11,6 +11,7 @@ from torch import nn
 from segframe.build import _make
 from segframe.config.compose import compose
 from segframe.contracts import SegmentationOutput
+from segframe.parallel.rows.trial import trial
 from segframe.parallel.twin import all_learn
 
 MODELS = sorted(p.stem for p in (Path(__file__).parents[3] / "conf/model").glob("*.yaml"))
@@ -42,6 +43,14 @@ def test_parameters_that_are_left_out_are_found():
     frozen.second.requires_grad_(False)
     assert all_learn(frozen)
     assert all_learn(Net().double())
+
+
+def test_batch_norm_that_averages_all_batches_alike_needs_no_data():
+    net = Net()
+    net.body = nn.Sequential(net.body, nn.BatchNorm2d(8, momentum=None))
+    assert all_learn(net)
+    trial(net, 32, 16, 2)  # refuses nothing
+    assert net.body[1].momentum is None
 
 
 def test_nothing_is_promised_of_a_net_that_needs_data():
