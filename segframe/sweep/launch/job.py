@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
+TERMINAL_LOG = "terminal.log"
+"""The file of a trial's folder that what it prints is appended to."""
+
+
 @dataclass(frozen=True)
 class Need:
     """What a trial takes of the machine that it runs on.

@@ -130,7 +130,7 @@ class LocalJob:
         self._pool.give_back(self._share)
         if self._guard.stdin is not None:
             self._guard.stdin.close()
-        self._code = signalled(code)
+        self._code = processes.signalled(code)
         return self._code
 
     def stop(self) -> None:
@@ -148,16 +148,3 @@ class LocalJob:
     def where(self) -> str:
         """Returns the cores or GPUs that it has."""
         return devices.share_text(self._share.cores, self._share.gpus, self._pool.gpus)
-
-
-def signalled(code: int) -> int:
-    """Returns a guard's exit code with signals as negative numbers.
-
-    Args:
-        code: As a shell has it, 128 + N after signal N; or negative already.
-
-    Example:
-        >>> signalled(143), signalled(1)
-        (-15, 1)
-    """
-    return 128 - code if 128 < code < 128 + signal.NSIG else code

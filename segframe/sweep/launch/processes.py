@@ -15,7 +15,7 @@ from typing import Any
 import segframe
 from segframe.ranks import SUPERVISED_VARIABLE
 from segframe.sweep.launch import guard
-from segframe.sweep.trial import LOG_FILE
+from segframe.sweep.launch.job import TERMINAL_LOG
 
 MARK_VARIABLE = "SEGFRAME_TRIAL"
 """Set in every process of a trial to its folder's real path, so that nothing of it stays behind unseen."""
@@ -68,7 +68,7 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     shown = ",".join(map(str, cores)) or "-"
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, str(folder), LOG_FILE, shown, *command(words)],
+        [sys.executable, "-I", "-S", guard.__file__, str(folder), TERMINAL_LOG, shown, *command(words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=dict(variables),
@@ -202,3 +202,16 @@ def leftover(folder: Path, description: Mapping[str, Any]) -> Leftover | None:
     if bool(marked(folder)) if is_here else shows_life(folder):
         return Leftover(folder, description)
     return None
+
+
+def signalled(code: int) -> int:
+    """Returns a guard's exit code with signals as negative numbers.
+
+    Args:
+        code: As a shell has it, 128 + N after signal N; or negative already.
+
+    Example:
+        >>> signalled(143), signalled(1)
+        (-15, 1)
+    """
+    return 128 - code if 128 < code < 128 + signal.NSIG else code
