@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from segframe.figures import canvas
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MAX_NUMBERED = 25
 _ABSENT = "#e4e4e4"
@@ -38,7 +40,7 @@ def confusion(matrix: npt.ArrayLike | Tensor, classes: Sequence[str], out: str |
 
 def confusion_figure(matrix: npt.ArrayLike | Tensor, classes: Sequence[str]) -> Figure:
     """Returns the heat map of ``confusion`` as a figure."""
-    on_cpu = matrix.cpu() if isinstance(matrix, Tensor) else matrix
+    on_cpu: Any = matrix.cpu() if hasattr(matrix, "cpu") else matrix
     counts_KK = np.asarray(on_cpu, dtype=np.float64)
     count = len(classes)
     if counts_KK.shape != (count, count):
