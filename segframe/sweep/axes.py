@@ -43,6 +43,20 @@ class Choices:
         """Returns the values in order."""
         return self.values
 
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """What stands for the values where lists and mappings can't: their texts for those."""
+        pairs = zip(self.values, self.texts, strict=True)
+        return tuple(v if v is None or isinstance(v, bool | int | float | str) else text for v, text in pairs)
+
+    def label(self, value: Any) -> Any:
+        """Returns what stands for a value."""
+        return next(label for label, own in zip(self.labels, self.values, strict=True) if _same(own, value))
+
+    def value(self, label: Any) -> Any:
+        """Returns the value that a label stands for."""
+        return next(own for label_, own in zip(self.labels, self.values, strict=True) if _same(label_, label))
+
     def as_json(self) -> Any:
         """Returns what tells this axis from another one."""
         return list(self.texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,6 +72,30 @@ class Trial:
     def has_ended(self) -> bool:
         """Whether it is never run again."""
         return self.state in ENDED
+
+    def end(self, state: State, value: float | None, error: str | None) -> None:
+        """Takes how an attempt ended and writes it down.
+
+        Args:
+            state: Where the trial stands now.
+            value: As the attribute.
+            error: As the attribute.
+
+        Raises:
+            OSError: If the folder can't be written.
+        """
+        self.state, self.value, self.error, self.ended = state, value, error, time.time()
+        self.write()
+
+
+def trial_folder(sweep: Path, number: int) -> Path:
+    """Returns the run folder of a trial.
+
+    Args:
+        sweep: The sweep folder.
+        number: The trial's number.
+    """
+    return sweep / "trials" / f"{number:04d}"
 
 
 def read(folder: Path) -> Trial | None:

@@ -1,0 +1,129 @@
+"""What came of a trial, read from its run folder: values per epoch, and how it ended."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segframe.sweep.settings import Settings
+from segframe.sweep.trial import LOG_FILE, State
+
+_MOST = 300  # characters of an error in tables and in a study
+_READ = 4000  # bytes of the end of a terminal log that are looked at
+_TOLD_TO_STOP = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended.
+
+    Attributes:
+        state: ``finished``, ``failed``, or ``interrupted`` where it was stopped or killed and can go on.
+        value: The metric, None where it has none.
+        error: One line on what went wrong.
+    """
+
+    state: State
+    value: float | None
+    error: str | None
+
+
+def epochs(folder: Path, metric: str) -> list[tuple[int, float]]:
+    """Returns a metric by the number of epochs that had ended, from 1; of an epoch evaluated twice the last counts.
+
+    Args:
+        folder: The run folder.
+        metric: A column of metrics.csv.
+    """
+    found: dict[int, float] = {}
+    for row in _rows(folder):
+        with suppress(ValueError):
+            if row.get(metric):
+                found[int(row["epoch"]) + 1] = float(row[metric])
+    return sorted(found.items())
+
+
+def value_of(folder: Path, settings: Settings) -> float | None:
+    """Returns what a trial counts by; None where it has no finite value.
+
+    Args:
+        folder: The run folder.
+        settings: Those of the sweep.
+    """
+    values = [value for _, value in epochs(folder, settings.metric)]
+    finite = [value for value in values if math.isfinite(value)]
+    if settings.value == "final":
+        return values[-1] if values and math.isfinite(values[-1]) else None
+    return (max if settings.is_higher_better else min)(finite, default=None)
+
+
+def judge(folder: Path, code: int, settings: Settings) -> Outcome:
+    """Returns how an attempt ended whose processes are gone.
+
+    Args:
+        folder: The run folder.
+        code: Its exit code, -N after signal N.
+        settings: Those of the sweep.
+    """
+    results = _results(folder)
+    status, value = results.get("status"), value_of(folder, settings)
+    if status == "finished":
+        if value is not None:
+            return Outcome("finished", value, None)
+        return Outcome("failed", None, _no_value(folder, settings))
+    killed = -code if code < 0 else code - 128 if code > 128 else 0
+    if code in _TOLD_TO_STOP or status == "interrupted" or killed:
+        name = signal.Signals(killed).name if killed in signal.valid_signals() else f"exit code {code}"
+        return Outcome("interrupted", value, f"ended by {name}")
+    if status == "failed":
+        return Outcome("failed", value, _line(str(results.get("error", ""))) or f"exit code {code}")
+    return Outcome("failed", value, _told(folder) or f"ended with exit code {code}, see {folder / LOG_FILE}")
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    """Returns the whole rows of metrics.csv; a last one that is being written is left out."""
+    try:
+        text = (folder / "metrics.csv").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    return [row for row in rows if None not in row.values()]
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _no_value(folder: Path, settings: Settings) -> str:
+    """Returns why a finished training has no value."""
+    metric = settings.metric
+    if epochs(folder, metric):
+        return f"no finite {metric} in metrics.csv"
+    columns = [name for name in next(iter(_rows(folder)), {}) if name.startswith(("val/", "train/"))]
+    return f"sweep.metric={metric}: metrics.csv has no such column, only {', '.join(columns) or 'none'}"
+
+
+def _told(folder: Path) -> str:
+    """Returns the line of the terminal log that says what went wrong, of the last attempt."""
+    try:
+        with (folder / LOG_FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _READ))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    lines = [line.strip() for line in lines if line.strip()]
+    told = [line for line in lines if line.startswith(("segframe: ", "error: "))]
+    return _line((told or lines or [""])[-1])
+
+
+def _line(text: str) -> str:
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first if len(first) <= _MOST else f"{first[:_MOST]}..."

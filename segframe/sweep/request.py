@@ -1,0 +1,168 @@
+"""What the words of ``segframe sweep`` ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from segframe.config.compose import compose, resolved
+from segframe.config.options import PRIMARY, ConfigError, config_dirs, default_options, groups_of, option_file
+from segframe.config.overrides import name_of, value_of
+from segframe.sweep.axes import Axis
+from segframe.sweep.settings import FINITE, Ray, Searching, Settings, Slurm
+from segframe.sweep.space import from_file, split
+
+GROUP = "sweep"
+"""The group of conf/ that holds searches, and the section of their keys."""
+
+_FLAG = "--config-dir="
+_OF_EACH = {
+    "resume": "a sweep goes on by the same command again",
+    "run.dir": "each trial has a folder below sweep.dir, which names the sweep's",
+}
+_NEVER_COMPARED = ("trials", "parallel", "launcher", "retries", "dir", "slurm", "ray", "words", "space", "search")
+_FOR_WANDB = (
+    "sweep=wandb: conf/sweep/wandb.yaml is read by wandb, whose own agent starts the trainings: "
+    "`wandb sweep conf/sweep/wandb.yaml`, then the `wandb agent ...` that it prints. For a search of segframe's own "
+    "that wandb shows, give sweep=optuna_lr logger=wandb."
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sweep as its words describe it.
+
+    Attributes:
+        name: The option of the group ``sweep``.
+        settings: The keys ``sweep.*``.
+        axes: What is tried, in order.
+        words: The training words that all trials share.
+        own_words: The words as they were given.
+    """
+
+    name: str
+    settings: Settings
+    axes: tuple[Axis, ...]
+    words: tuple[str, ...]
+    own_words: tuple[str, ...]
+
+    @property
+    def needs_optuna(self) -> bool:
+        """Whether more is asked for than to enumerate."""
+        search = self.settings.search
+        return search.sampler != FINITE or search.pruner != "none" or search.storage is not None
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials there will be."""
+        trials = self.settings.trials
+        if self.settings.search.sampler != FINITE:
+            assert trials is not None
+            return trials
+        there = math.prod(len(axis.all_values()) for axis in self.axes)
+        return there if trials is None else min(there, trials)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what makes this search another one than the next: not how many trials, where or how often."""
+        settings = self.settings
+        search = asdict(settings.search) | {"storage": without_password(settings.search.storage)}
+        if not self.needs_optuna:
+            search = {"sampler": FINITE}
+        kept = {key: value for key, value in asdict(settings).items() if key not in _NEVER_COMPARED}
+        space = [{"key": axis.name, "values": axis.as_json()} for axis in self.axes]
+        return {**kept, "search": search, "space": space, "words": sorted(self.words)}
+
+    @property
+    def folder(self) -> Path:
+        """The sweep folder."""
+        if self.settings.dir is not None:
+            return Path(self.settings.dir).expanduser()
+        text = json.dumps(self.identity(), sort_keys=True)
+        return Path("outputs/sweeps") / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def read(words: Sequence[str]) -> Request:
+    """Returns what words ask for.
+
+    Args:
+        words: Those behind ``segframe sweep``.
+
+    Raises:
+        ConfigError: If a word of the sweep is not right, or there is nothing to try.
+    """
+    own = [word for word in words if _is_own(word)]
+    flags = [word for word in words if word.startswith(_FLAG)]
+    for_trials = [word for word in words if not _is_own(word)]
+    for word in for_trials:
+        if (name := name_of(word)) in _OF_EACH:
+            raise ConfigError(f"{word}: {_OF_EACH[name]}; leave {name} out")
+    name = _option(own, flags)
+    settings = _settings(resolved(compose([*flags, *own], GROUP))[GROUP])
+    offered = groups_of(PRIMARY, config_dirs([flag.removeprefix(_FLAG) for flag in flags]))
+    axes, fixed = split([*settings.words, *for_trials], offered)
+    given = {axis.key for axis in axes} | {name_of(word) for word in fixed}
+    # What the command line says of a key counts more than the file.
+    axes = [axis for axis in from_file(settings.space, offered) if axis.key not in given] + axes
+    request = Request(name, settings, tuple(axes), tuple(fixed), tuple(words))
+    _check(request)
+    return request
+
+
+def without_password(url: str | None) -> str | None:
+    """Returns a database's URL without its password.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/studies")
+        'postgresql://me:***@host/studies'
+    """
+    return None if url is None else re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+
+
+def _is_own(word: str) -> bool:
+    name = name_of(word)
+    return not word.startswith("-") and (name == GROUP or name.startswith(f"{GROUP}."))
+
+
+def _option(own: Sequence[str], flags: Sequence[str]) -> str:
+    """Returns the option of the group ``sweep`` that the words choose."""
+    chosen = [value_of(word) for word in own if name_of(word) == GROUP]
+    if "wandb" in chosen:
+        raise ConfigError(_FOR_WANDB)
+    file = option_file(config_dirs([flag.removeprefix(_FLAG) for flag in flags]), GROUP)
+    assert file is not None
+    return chosen[-1] if chosen else default_options(file)[GROUP]
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    sections = {"search": Searching, "slurm": Slurm, "ray": Ray}
+    return Settings(**{key: sections[key](**v) if key in sections else v for key, v in values.items()})
+
+
+def _check(request: Request) -> None:
+    """Checks what the settings and the axes ask of each other.
+
+    Raises:
+        ConfigError: If they don't fit.
+    """
+    settings = request.settings
+    if not request.axes:
+        raise ConfigError(
+            "there is nothing to try: give a list of values, such as seed=0,1,2 or model=pspnet,segnet"
+            + (
+                ""
+                if settings.search.sampler == FINITE
+                else ", or an interval, such as optimizer.lr=interval(1e-4,1e-1)"
+            )
+            + "; one training is `segframe train`"
+        )
+    if settings.search.sampler == FINITE:
+        for axis in request.axes:
+            axis.all_values()
+    elif settings.trials is None:
+        raise ConfigError(f"sweep.search.sampler={settings.search.sampler} never ends: give sweep.trials=N")
