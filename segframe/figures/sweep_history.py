@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from segframe.figures import canvas
-from segframe.figures.sweep_scale import FAILED, FINISHED, INTERRUPTED, PRUNED, Point, shown, value_scale, valued
+from segframe.figures.sweep_scale import FAILED, FINISHED, INTERRUPTED, PRUNED, Point, value_scale, valued
+from segframe.wording import shown_score
 
 TRIAL, BEST, LOST = "#3b6fb6", "#c8502d", "#b03a48"
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT = 8.0, 3.0, 0.85, 0.55, 0.3
@@ -102,7 +103,7 @@ def _draw_values(axes: Axes, points: Sequence[Point], metric: str, is_maximized:
         edgecolors="white",
         linewidths=0.8,
         zorder=5,
-        label=f"best: {shown_value(best[-1])}, trial {numbers[place]}",
+        label=f"best: {shown_score(best[-1])}, trial {numbers[place]}",
     )
 
 
@@ -172,11 +173,6 @@ def legend(axes: Axes) -> None:
             columnspacing=1.1,
             handlelength=1.4,
         )
-
-
-def shown_value(value: float) -> str:
-    """Returns a value with the digits that tell trials apart."""
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else shown(float(value))
 
 
 def _lost(point: Point) -> str | None:

@@ -12,8 +12,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from segframe.figures import canvas
-from segframe.figures.sweep_history import shown_value
 from segframe.figures.sweep_scale import MISSING, PRUNED, Point, Scale, broken, scales, value_scale, valued
+from segframe.wording import shown_score
 
 _TEXT = 8.5
 _STEP, _HEIGHT, _BOTTOM, _RIGHT = 1.45, 3.2, 0.5, 0.65
@@ -148,7 +148,7 @@ def _foot(figure: Figure, points: Sequence[Point], is_maximized: bool) -> None:
     if finished:
         best = (max if is_maximized else min)(finished, key=lambda point: point.value or 0.0)
         parts.append(f"{len(finished)} finished, the darker the better; thick: trial {best.number}")
-        parts[-1] += f" ({shown_value(best.value or 0.0)})"
+        parts[-1] += f" ({shown_score(best.value)})"
     if pruned:
         parts.append(f"grey, dashed: {len(pruned)} pruned")
     canvas.write(figure, 0.15, 0.3, "; ".join(parts), _TEXT - 0.5, color=canvas.MUTED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -10,6 +9,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from matplotlib.ticker import MaxNLocator
+
+from segframe.wording import shown
 
 LOG_RATIO = 30
 """How many times the smallest of listed values the largest is where they stand by their logarithm."""
@@ -153,20 +154,6 @@ def scales(points: Sequence[Point], logs: Mapping[str, bool]) -> list[Scale]:
     columns = {name: [point.params.get(name, MISSING) for point in points] for name in names}
     varying = {name: values for name, values in columns.items() if len({_key(v) for v in values}) > 1}
     return [Scale(name, values, logs.get(name)) for name, values in varying.items()]
-
-
-def shown(value: Any) -> str:
-    """Returns a value as it is written on a command line, with as many digits as a picture needs.
-
-    Example:
-        >>> shown(0.00012345), shown(1e-05), shown(True), shown([48, 48]), shown(None)
-        ('0.000123', '1e-5', 'true', '[48,48]', 'null')
-    """
-    if isinstance(value, float):
-        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
-    if value is None or isinstance(value, bool | list | tuple | dict):
-        return json.dumps(value, separators=(",", ":"), default=str).replace('"', "")
-    return str(value)
 
 
 def broken(name: str, length: int = 20) -> str:

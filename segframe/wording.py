@@ -1,0 +1,54 @@
+"""Values and durations as people read them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """Returns a value as it is written on a command line, a number with three digits.
+
+    Example:
+        >>> shown(0.00012345), shown(1e-05), shown(True), shown([48, 48]), shown(None)
+        ('0.000123', '1e-5', 'true', '[48,48]', 'null')
+    """
+    if isinstance(value, float):
+        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
+    if value is None or isinstance(value, bool | list | tuple | dict):
+        return json.dumps(value, separators=(",", ":"), default=str).replace('"', "")
+    return str(value)
+
+
+def shown_score(value: float | None) -> str:
+    """Returns a value of a metric with the digits that tell trials apart.
+
+    Example:
+        >>> shown_score(0.43219), shown_score(1234567.0), shown_score(None)
+        ('0.4322', '1.23e6', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1000 else shown(float(value))
+
+
+def duration(seconds: float | None) -> str:
+    """Returns a time in its two largest units.
+
+    Example:
+        >>> [duration(s) for s in (0.4, 59.6, 61, 3599.9, 7300, 190000, None)]
+        ['0 s', '1 min', '1 min 01 s', '1 h 00 min', '2 h 02 min', '2 d 05 h', '?']
+    """
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02} min"
+    days, hours = divmod(round(whole / 3600), 24)
+    return f"{days} d {hours:02} h"
