@@ -33,6 +33,8 @@ _GRIDS = {
 }
 """The axes of strategies that split nothing by themselves."""
 
+_LEAST_BATCH = 8  # micro-batches of 4: BatchNorm over fewer values, behind a 1 x 1 pooling, magnifies rounding
+
 _OWN_WORDS = {"ranks", "models", "strategies", "out", "docs"}
 _MARKS = "<!-- table -->", "<!-- end of table -->"
 
@@ -62,7 +64,9 @@ def main(words: list[str]) -> int:
                     "strategy": strategy,
                     "model": model,
                     "ranks": count,
-                    **_certified([*f"strategy={strategy}".split(), f"model={model}", *extra], count, folder),
+                    **_certified(
+                        [*f"strategy={strategy}".split(), f"model={model}", *_size(count), *extra], count, folder
+                    ),
                 }
             )
             write_json(out, {"versions": versions(), "git": git_state(), "rows": rows})
@@ -80,6 +84,12 @@ def _words(strategies: list[str], count: int) -> list[str]:
             if not axes or math.prod(int(word.partition("=")[2]) for word in axes.split()) == count:
                 found.append(f"{name} {axes}".strip())
     return found
+
+
+def _size(count: int) -> list[str]:
+    """Returns the least batch of 8 or more that so many ranks and the recipe's two micro-batches divide."""
+    batch = 2 * count * math.ceil(_LEAST_BATCH / (2 * count))
+    return [f"data.batch_size={batch}", f"dataset.train.num_images={2 * batch}"]
 
 
 def _chosen(text: str | None, group: str, left_out: set[str]) -> list[str]:
