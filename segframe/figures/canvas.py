@@ -71,6 +71,15 @@ def short(name: str) -> str:
     return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1].rstrip()}…"
 
 
+def percent(share: float) -> str:
+    """Returns a share of 0..1 in percent, to two digits at least.
+
+    >>> [percent(share) for share in (1.0, 0.123, 0.0456, 0.00007)]
+    ['100', '12', '4.6', '0.007']
+    """
+    return f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.2g}"
+
+
 def clipped(text: str, width: float, size: float, weight: str = "normal") -> str:
     """Returns a text, such as a path, that is cut at its front to a width at a font size in points."""
     if text_width([text], size, weight) <= width:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from segframe.figures import canvas
@@ -24,6 +25,11 @@ def same_numbers(losses: Mapping[str, Sequence[float]], out: str | Path) -> None
         losses: The losses of every step by strategy; the others are compared with the first.
         out: The PNG file.
     """
+    canvas.save(same_numbers_figure(losses), out)
+
+
+def same_numbers_figure(losses: Mapping[str, Sequence[float]]) -> Figure:
+    """Returns the picture of ``same_numbers`` as a figure."""
     figure = canvas.new_figure(7.0, 5.2)
     upper = canvas.add_axes(figure, 0.85, 2.35, 5.9, 2.55)
     lower = canvas.add_axes(figure, 0.85, 0.55, 5.9, 1.5)
@@ -51,7 +57,7 @@ def same_numbers(losses: Mapping[str, Sequence[float]], out: str | Path) -> None
     for axes in (upper, lower):
         _dress(axes)
     upper.set_xticklabels([])
-    canvas.save(figure, out)
+    return figure
 
 
 def _dress(axes: Axes) -> None:
