@@ -52,3 +52,17 @@ def duration(seconds: float | None) -> str:
         return f"{hours} h {minutes:02} min"
     days, hours = divmod(round(whole / 3600), 24)
     return f"{days} d {hours:02} h"
+
+
+def clock(seconds: float | None) -> str:
+    """Returns a time for a narrow column.
+
+    Example:
+        >>> [clock(s) for s in (4, 61.4, 3725, None)]
+        ['0:04', '1:01', '1:02:05', '?']
+    """
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
