@@ -22,7 +22,7 @@ import time
 from typing import Any
 
 ALIVE_FILE = ".alive"
-"""A lock, and its time is that of the guard's last sign of life: other machines see no processes."""
+"""A lock that holds the machine's name; its time is that of the guard's last sign of life, for other machines."""
 
 SIGN_OF_LIFE_S = 10.0
 ENDING_S = 90.0
@@ -53,12 +53,15 @@ def main(arguments: list[str]) -> int:
     if not _locked(alive):
         os.write(output, b"another process trains in this folder; this one leaves it alone\n")
         return TWICE
+    os.ftruncate(alive, 0)
+    os.write(alive, os.fsencode(os.uname().nodename))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # an engine's worker may have blocked some
     watch = _Watch(alive, output, command)
     code = watch.until_ended()
-    _end_rest(watch.main, 0.0 if code > 128 else _LEFT_S)
+    _end_rest(watch.main, 0.0 if code < 0 else _LEFT_S)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(folder, ALIVE_FILE))
-    return code
+    return code if code >= 0 else 128 - code
 
 
 class _Watch:
@@ -77,7 +80,7 @@ class _Watch:
         self.main = _started(command, output)
 
     def until_ended(self) -> int:
-        """Returns the command's exit code as soon as it has ended."""
+        """Returns the command's exit code as soon as it has ended, -N after signal N."""
         ears = [0, self._ear]
         while True:
             if (code := _reaped(self.main)) is not None:
@@ -136,8 +139,7 @@ def _reaped(main: int) -> int | None:
             if not pid:
                 break
             if pid == main:
-                ended = os.waitstatus_to_exitcode(status)
-                code = ended if ended >= 0 else 128 - ended
+                code = os.waitstatus_to_exitcode(status)
     return code
 
 

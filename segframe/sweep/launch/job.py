@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-
 TERMINAL_LOG = "terminal.log"
 """The file of a trial's folder that what it prints is appended to."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segframe.config.options import ConfigError
-from segframe.sweep.launch import devices, processes
+from segframe.sweep.launch import devices, processes, slurm_jobs
 from segframe.sweep.launch.job import Job, Need
 from segframe.sweep.launch.needs import ranks_and_gpus
 from segframe.sweep.launch.pool import Pool, Share
@@ -89,7 +89,7 @@ class LocalLauncher:
             description: What the trial's job had said of itself; empty where it came to no writing.
             folder: The trial's run folder.
         """
-        return processes.leftover(folder, description)
+        return slurm_jobs.left(description, folder)
 
     def close(self) -> None:
         """Does nothing: trials end by themselves when this process does."""
@@ -111,7 +111,7 @@ class LocalJob:
         self._code: int | None = None
         self._description = {
             "launcher": "local",
-            "host": socket.gethostname(),
+            "host": socket.gethostname(),  # for whoever reads trial.json
             "pid": started.pid,
             "cores": list(share.cores),
             "gpus": list(share.gpus),

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 from segframe.sweep.launch import processes
 
 _LOOK_S = 0.2
 
 
-def run(words: Sequence[str], folder: str, threads: int) -> int:
+def run(
+    words: Sequence[str], folder: str, cwd: str, threads: int, variables: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """Trains and returns the exit code, -N after signal N.
 
-    SIGTERM, and KeyboardInterrupt where the engine has that instead, tell the trial to end with a checkpoint, once.
+    SIGTERM, and KeyboardInterrupt where the engine has that instead, tell the trial to end with a checkpoint.
 
     Args:
         words: The words of the verb train.
-        folder: The trial's folder, on a file system that this machine sees too.
+        folder: The trial's folder.
+        cwd: Where relative paths among the words begin.
         threads: Of each rank.
+        variables: Further ones of its processes.
+
+    Raises:
+        FileNotFoundError: If this machine does not see the folders.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"{path} is not there on this machine: the sweep folder has to be on a file system that all machines see."
-        )
-    started = processes.start(words, path, processes.environment(path, threads))
+    for needed in (path, Path(cwd)):
+        if not needed.is_dir():
+            raise FileNotFoundError(
+                f"{needed} is not there on {socket.gethostname()}: the sweep folder and the folder of the command have "
+                "to be on a file system that all machines see."
+            )
+    started = processes.start(words, path, {**processes.environment(path, threads), **variables}, cwd=cwd)
     with _terminated_with(started):
         while True:
             try:

@@ -55,7 +55,7 @@ def environment(folder: Path, threads: int, gpus: Sequence[str] | None = None) -
 
 
 def start(
-    words: Sequence[str], folder: Path, variables: Mapping[str, str], cores: Sequence[int] = ()
+    words: Sequence[str], folder: Path, variables: Mapping[str, str], cores: Sequence[int] = (), cwd: str | None = None
 ) -> subprocess.Popen[bytes]:
     """Starts a training behind a guard, which ends it when this process is gone; returns the guard.
 
@@ -64,14 +64,16 @@ def start(
         folder: The trial's folder; what it prints is appended to a file there.
         variables: Of its processes.
         cores: What it may use; empty leaves that to the system.
+        cwd: Where relative paths among the words begin; None for this process's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shown = ",".join(map(str, cores)) or "-"
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, str(folder), TERMINAL_LOG, shown, *command(words)],
+        [sys.executable, "-I", "-S", guard.__file__, str(folder.absolute()), TERMINAL_LOG, shown, *command(words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=dict(variables),
+        cwd=cwd,
         start_new_session=True,  # Ctrl-C is the driver's, which tells its trials in its own time
     )
 
@@ -156,8 +158,7 @@ class Leftover:
 
     def __init__(self, folder: Path, description: Mapping[str, Any], code: int = -signal.SIGTERM) -> None:
         self._folder, self._description, self._code = folder, dict(description), code
-        host = str(description.get("host") or socket.gethostname())
-        self._host = None if host == socket.gethostname() else host
+        self._host = _elsewhere(folder)
         self._deadline = time.monotonic() + guard.ENDING_S + guard.SIGN_OF_LIFE_S
         self.stop()
 
@@ -197,11 +198,26 @@ def leftover(folder: Path, description: Mapping[str, Any]) -> Leftover | None:
         folder: The trial's folder.
         description: What its job had said of itself; empty where the driver came to no writing.
     """
-    host = description.get("host")
-    is_here = host in (None, socket.gethostname())
-    if bool(marked(folder)) if is_here else shows_life(folder):
-        return Leftover(folder, description)
-    return None
+    is_running = shows_life(folder) if _elsewhere(folder) else bool(marked(folder))
+    return Leftover(folder, description) if is_running else None
+
+
+def machine(folder: Path) -> str | None:
+    """Returns the name of the machine that a trial runs on, or was on when it was killed; None where it ended.
+
+    Args:
+        folder: The trial's folder.
+    """
+    try:
+        return (folder / guard.ALIVE_FILE).read_text(encoding="utf-8") or None
+    except OSError:
+        return None
+
+
+def _elsewhere(folder: Path) -> str | None:
+    """Returns the name of another machine that a trial was last seen on; None for this one."""
+    name = machine(folder)
+    return None if name == socket.gethostname() else name
 
 
 def signalled(code: int) -> int:
