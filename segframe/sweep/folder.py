@@ -56,44 +56,51 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def enter(request: Request, num_epochs: int | None) -> Sweep:
-    """Writes down what is searched in a folder, and returns the sweep; the folder is locked.
+def describe(request: Request, num_epochs: int | None) -> Sweep:
+    """Returns a sweep as those who run and show it see it.
 
     Args:
         request: What the words ask for.
         num_epochs: ``trainer.max_epochs`` of its trials where it is one number for all.
-
-    Raises:
-        ConfigError: If the folder holds another search; names the differences.
     """
-    folder, settings = request.folder, request.settings
-    check(request)
-    sweep = Sweep(
+    return Sweep(
         name=request.name,
-        folder=folder,
-        settings=settings,
+        folder=request.folder,
+        settings=request.settings,
         axes=tuple(axis.key for axis in request.axes),
         words=request.words,
         num_trials=request.num_trials,
         command=command_of(request),
         num_epochs=num_epochs,
     )
-    kept = asdict(settings)
-    kept["search"]["storage"] = without_password(settings.search.storage)
+
+
+def enter(request: Request, sweep: Sweep) -> None:
+    """Writes down what is searched in a folder that this process has locked.
+
+    Args:
+        request: What the words ask for.
+        sweep: The same.
+
+    Raises:
+        ConfigError: If the folder holds another search; names the differences.
+    """
+    check(request)
+    settings = asdict(sweep.settings)
+    settings["search"]["storage"] = without_password(sweep.settings.search.storage)
     content = {
         "format": _FORMAT,
         "name": sweep.name,
         "identity": request.identity(),
-        "settings": kept,
+        "settings": settings,
         "axes": list(sweep.axes),
         "words": list(sweep.words),
         "num_trials": sweep.num_trials,
-        "num_epochs": num_epochs,
+        "num_epochs": sweep.num_epochs,
         "command": sweep.command,
         "versions": versions(),
     }
-    write_json(folder / SWEEP_FILE, content)
-    return sweep
+    write_json(sweep.folder / SWEEP_FILE, content)
 
 
 def check(request: Request) -> None:

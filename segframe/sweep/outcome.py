@@ -15,7 +15,7 @@ from segframe.sweep.trial import LOG_FILE, State
 
 _MOST = 300  # characters of an error in tables and in a study
 _READ = 4000  # bytes of the end of a terminal log that are looked at
-_TOLD_TO_STOP = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_SIGNALLED = 128  # a shell adds the signal's number to it
 
 
 class Outcome(NamedTuple):
@@ -61,12 +61,12 @@ def value_of(folder: Path, settings: Settings) -> float | None:
     return (max if settings.is_higher_better else min)(finite, default=None)
 
 
-def judge(folder: Path, code: int, settings: Settings) -> Outcome:
+def judge(folder: Path, code: int | None, settings: Settings) -> Outcome:
     """Returns how an attempt ended whose processes are gone.
 
     Args:
         folder: The run folder.
-        code: Its exit code, -N after signal N.
+        code: Its exit code, -N after signal N; None where nobody knows it, so that the folder alone tells.
         settings: Those of the sweep.
     """
     results = _results(folder)
@@ -75,13 +75,14 @@ def judge(folder: Path, code: int, settings: Settings) -> Outcome:
         if value is not None:
             return Outcome("finished", value, None)
         return Outcome("failed", None, _no_value(folder, settings))
-    killed = -code if code < 0 else code - 128 if code > 128 else 0
-    if code in _TOLD_TO_STOP or status == "interrupted" or killed:
-        name = signal.Signals(killed).name if killed in signal.valid_signals() else f"exit code {code}"
-        return Outcome("interrupted", value, f"ended by {name}")
-    if status == "failed":
-        return Outcome("failed", value, _line(str(results.get("error", ""))) or f"exit code {code}")
-    return Outcome("failed", value, _told(folder) or f"ended with exit code {code}, see {folder / LOG_FILE}")
+    recorded = _line(str(results.get("error", ""))) if status == "failed" else ""
+    if code is None and not recorded:
+        return Outcome("interrupted", value, "ended with the process that had started it")
+    if code is not None and (code < 0 or code > _SIGNALLED):
+        number = -code if code < 0 else code - _SIGNALLED
+        known = number in signal.valid_signals()
+        return Outcome("interrupted", value, f"ended by {signal.Signals(number).name if known else f'signal {number}'}")
+    return Outcome("failed", value, recorded or _told(folder) or f"ended with exit code {code}: {folder / LOG_FILE}")
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:

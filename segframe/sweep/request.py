@@ -59,14 +59,17 @@ class Request:
         return search.sampler != FINITE or search.pruner != "none" or search.storage is not None
 
     @property
+    def most_trials(self) -> int | None:
+        """How many trials there can be; None where there is always another one."""
+        if self.settings.search.sampler != FINITE:
+            return None
+        return math.prod(len(axis.all_values()) for axis in self.axes)
+
+    @property
     def num_trials(self) -> int:
         """How many trials there will be."""
-        trials = self.settings.trials
-        if self.settings.search.sampler != FINITE:
-            assert trials is not None
-            return trials
-        there = math.prod(len(axis.all_values()) for axis in self.axes)
-        return there if trials is None else min(there, trials)
+        found = [number for number in (self.settings.trials, self.most_trials) if number is not None]
+        return min(found)
 
     def identity(self) -> dict[str, Any]:
         """Returns what makes this search another one than the next: not how many trials, where or how often."""

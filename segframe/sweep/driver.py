@@ -1,0 +1,234 @@
+"""The loop of a sweep: starts trials where there is room, watches them, and takes down what comes of them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from segframe.config.options import ConfigError
+from segframe.sweep.attempt import Attempt, words_to_start
+from segframe.sweep.display import Display
+from segframe.sweep.launch.job import Launcher, Need
+from segframe.sweep.outcome import Outcome, judge, value_of
+from segframe.sweep.search import Search
+from segframe.sweep.settings import Sweep
+from segframe.sweep.trial import State, Trial
+
+_PAUSE_S = 0.2
+_PATIENCE_S = 90.0  # for a trial that was told to end: rank 0 may still write a checkpoint
+_ONE_PRESS_S = 0.5
+
+
+@dataclass
+class Driver:
+    """Runs a sweep to its end; one thread, and every step leaves the folder so that another driver can go on.
+
+    Attributes:
+        sweep: What is run.
+        search: Gives trials out.
+        launcher: Runs them.
+        need: Returns what the words of a trial take, or raises ConfigError.
+        display: Shows it.
+        record: Writes tables and results of the trials so far; called after each event.
+    """
+
+    sweep: Sweep
+    search: Search
+    launcher: Launcher
+    need: Callable[[Sequence[str]], Need]
+    display: Display
+    record: Callable[[Sequence[Trial]], None]
+    _running: dict[int, Attempt] = field(default_factory=dict)
+    _again: list[Trial] = field(default_factory=list)
+    _held: tuple[Trial, Need] | None = None
+    _killed: Counter[int] = field(default_factory=Counter)
+    _stop_signal: int = 0
+    _presses: int = 0
+    _pressed_at: float = -_ONE_PRESS_S
+    _woken: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, leftovers: Sequence[Trial]) -> int:
+        """Runs until nothing is left to try or a signal says to stop; returns that signal's number, 0 for none.
+
+        Args:
+            leftovers: The trials whose folders said, before the search was opened, that they had not ended.
+
+        Raises:
+            ConfigError: If the launcher can't start trials.
+            StudyLostError: If the search's database is gone.
+        """
+        with self._signals():
+            try:
+                self._take_over(leftovers)
+                while self._step():
+                    self._woken.wait(_PAUSE_S)
+                    self._woken.clear()
+            except BaseException:
+                self._abandon()
+                raise
+            finally:
+                self.launcher.close()
+        return self._stop_signal
+
+    def _step(self) -> bool:
+        """Does what there is to do; returns whether there will be more."""
+        if self._stop_signal:
+            self._stop_all()
+        else:
+            self._fill()
+        for attempt in list(self._running.values()):
+            code = attempt.job.poll()
+            self._look(attempt) if code is None else self._ended(attempt, code)
+        self.display.refresh(self.search.trials())
+        return bool(self._running) or not (self._stop_signal or self._is_over())
+
+    def _is_over(self) -> bool:
+        """Whether nothing runs or is left to try."""
+        if self._held is None:
+            self._held = self._next()
+        return self._held is None
+
+    def _fill(self) -> None:
+        """Starts trials while fewer run than may and there is room for the next one."""
+        while len(self._running) < self.sweep.settings.parallel and not self._is_over():
+            assert self._held is not None
+            trial, need = self._held
+            if not self.launcher.has_room(need):
+                return
+            self._start(trial, need)
+            self._held = None
+
+    def _next(self) -> tuple[Trial, Need] | None:
+        """Returns the next trial that can be run, and what it takes; one that can't be is told as failed."""
+        while (trial := self._again.pop(0) if self._again else self.search.ask()) is not None:
+            try:
+                return trial, self.need(trial.words)
+            except ConfigError as error:
+                self._tell(trial, Outcome("failed", None, " ".join(str(error).split())))
+        return None
+
+    def _start(self, trial: Trial, need: Need) -> None:
+        goes_on, words = words_to_start(trial)
+        try:
+            job = self.launcher.start(trial.number, words, trial.folder, need)
+        except OSError as error:
+            raise ConfigError(f"trial {trial.number} can't be started: {error}") from error
+        self._running[trial.number] = Attempt(trial, job)
+        trial.state, trial.attempts, trial.error, trial.ended = "running", trial.attempts + 1, None, None
+        trial.started = trial.started or time.time()
+        trial.job = job.describe()
+        trial.write()
+        self._tell_of(trial, "resumed" if goes_on else "started")
+
+    def _look(self, attempt: Attempt) -> None:
+        """Reports the epochs that have ended; ends a hopeless trial, and one that does not end when told to."""
+        if attempt.stopped_at is not None:
+            if time.monotonic() - attempt.stopped_at > _PATIENCE_S:
+                attempt.job.kill()
+            return
+        trial = attempt.trial
+        for step, value in attempt.new_epochs(self.sweep.settings.metric):
+            if self.search.report(trial, step, value):
+                # The study first: a driver that is killed here leaves a trial that is not started again.
+                attempt.is_pruned = True
+                self._tell(trial, Outcome("pruned", value_of(trial.folder, self.sweep.settings), None))
+                attempt.stop()
+                return
+
+    def _ended(self, attempt: Attempt, code: int) -> None:
+        """Takes down how an attempt ended."""
+        trial = attempt.trial
+        del self._running[trial.number]
+        if attempt.is_pruned:
+            return
+        for step, value in attempt.new_epochs(self.sweep.settings.metric):
+            self.search.report(trial, step, value)
+        outcome = judge(trial.folder, None if attempt.is_adopted else code, self.sweep.settings)
+        if outcome.state != "interrupted":
+            self._tell(trial, outcome)
+            return
+        by_itself = attempt.stopped_at is None and not attempt.is_adopted
+        self._killed[trial.number] += by_itself
+        if (times := self._killed[trial.number]) > self.sweep.settings.retries:
+            told = f"{outcome.error}{f', {times} attempts' if times > 1 else ''} (sweep.retries)"
+            self._tell(trial, outcome._replace(state="failed", error=told))
+            return
+        self._tell(trial, outcome)
+        self._again.append(trial)
+
+    def _take_over(self, leftovers: Sequence[Trial]) -> None:
+        """Takes up what an earlier driver has left: what runs, what has ended meanwhile, what was interrupted."""
+        known = {trial.number: trial for trial in self.search.trials()}
+        for left in leftovers:
+            trial = known.get(left.number, left)
+            job = self.launcher.adopt(left.job, left.folder)
+            if job is None:
+                continue
+            attempt = self._running[trial.number] = Attempt(trial, job, is_adopted=True, is_pruned=trial.has_ended)
+            if trial.has_ended:
+                attempt.stop()
+            else:
+                trial.state = "running"
+                self._tell_of(trial, "adopted")
+        for trial in self.search.unfinished():
+            if trial.number in self._running:
+                continue
+            outcome = judge(trial.folder, None, self.sweep.settings)
+            if outcome.state == "interrupted":
+                self._again.append(trial)
+            else:
+                for step, value in Attempt.epochs_of(trial, self.sweep.settings.metric):
+                    self.search.report(trial, step, value)
+                self._tell(trial, outcome)
+
+    def _tell(self, trial: Trial, outcome: Outcome) -> None:
+        self.search.tell(trial, *outcome)
+        self._tell_of(trial, outcome.state)
+
+    def _tell_of(self, trial: Trial, what: State | str) -> None:
+        self.display.event(trial, what)
+        self.record(self.search.trials())
+
+    def _stop_all(self) -> None:
+        """Tells every trial to end with a checkpoint; to end at once, after a second Ctrl-C."""
+        for attempt in self._running.values():
+            if attempt.stopped_at is None:
+                attempt.stop()
+            if self._presses > 1:
+                attempt.job.kill()
+
+    def _abandon(self) -> None:
+        """Ends what runs before an error ends the driver; what the study was not told is taken up by the next one."""
+        for attempt in self._running.values():
+            attempt.stop()
+        deadline = time.monotonic() + _PATIENCE_S
+        while any(attempt.job.poll() is None for attempt in self._running.values()) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Lets Ctrl-C and SIGTERM end the trials first."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._pressed_at >= _ONE_PRESS_S:
+            self._presses += 1
+        self._pressed_at = now
+        self._stop_signal = number
+        self._woken.set()
