@@ -164,11 +164,17 @@ def benchmark(words: list[str]) -> int:
     return _further("benchmark", BENCHMARK_VERBS, words)
 
 
-def verify(words: list[str]) -> int:
-    """Certifies that a strategy computes what one process computes: strategy=NAME trainer.devices=N [model=NAME]."""
-    from segframe.verbs.verify import main as certify
+def _in_module(verb: str, summary: str) -> Callable[[list[str]], int]:
+    """Returns a verb whose module of segframe/verbs is imported when it is called."""
 
-    return certify(words)
+    def run(words: list[str]) -> int:
+        from importlib import import_module
+
+        code: int = import_module(f"segframe.verbs.{verb}").main(words)
+        return code
+
+    run.__doc__ = summary
+    return run
 
 
 def _further(verb: str, further: Sequence[str], words: list[str]) -> int:
@@ -192,17 +198,23 @@ BENCHMARK_VERBS = ("strategies",)
 
 _FURTHER = {"data": DATA_VERBS, "benchmark": BENCHMARK_VERBS}
 
+_OF_MODULES = {
+    "verify": "Certifies that a strategy computes what one process does: strategy=NAME trainer.devices=N [model=NAME].",
+    "runs": "Lists runs and sweeps: [FOLDER] [model=pspnet ...] [sort=-miou] [columns=...] [out=FILE.csv].",
+}
+"""Verbs that are a module of segframe/verbs, which explains its words in its first lines."""
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "data": data,
     "benchmark": benchmark,
-    "verify": verify,
+    **{verb: _in_module(verb, summary) for verb, summary in _OF_MODULES.items()},
     "doctor": doctor,
 }
 """What the first word may be; a verb takes the other words and returns an exit code."""
 
-_OF_ONE_PROCESS = ("data", "benchmark", "verify")
+_OF_ONE_PROCESS = ("data", "benchmark", *_OF_MODULES)
 
 
 def dispatch(words: Sequence[str]) -> int:
@@ -243,8 +255,8 @@ def _unknown_verb(verb: str, words: Sequence[str]) -> str:
 def _help(words: Sequence[str]) -> str:
     from segframe.config.usage import options_of, overview
 
-    if words and words[0] in _FURTHER:
-        return _help_of_further(words)
+    if words and words[0] in (*_FURTHER, *_OF_MODULES):
+        return _help_of_modules(words)
     extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
     asked = [word for word in words if not word.startswith("-") and "=" not in word and word not in VERBS]
     if asked:
@@ -252,12 +264,12 @@ def _help(words: Sequence[str]) -> str:
     return overview({name: (verb.__doc__ or "").splitlines()[0] for name, verb in VERBS.items()}, extra)
 
 
-def _help_of_further(words: Sequence[str]) -> str:
+def _help_of_modules(words: Sequence[str]) -> str:
     from importlib import import_module
 
-    further = _FURTHER[words[0]]
-    verbs = [word for word in words if word in further] or further
-    return "\n\n".join((import_module(f"segframe.verbs.{words[0]}_{v}").__doc__ or "").strip() for v in verbs)
+    further = _FURTHER.get(words[0], ())
+    verbs = [f"{words[0]}_{v}" for v in [word for word in words if word in further] or further] or [words[0]]
+    return "\n\n".join((import_module(f"segframe.verbs.{verb}").__doc__ or "").strip() for verb in verbs)
 
 
 def _with_config_dirs(words: Sequence[str]) -> list[str]:

@@ -91,7 +91,7 @@ def collect_samples(run: Run) -> list[Sample]:
 def predicted_samples(run: Run, first: Sequence[int], worst: Sequence[int]) -> list[Sample]:
     """Returns predictions for validation images by index, the second group marked as the worst."""
     dataset, task = run.data.val, run.task
-    scores = {image.index: image.miou for image in task.per_image}
+    scores = {image.position: image.miou for image in task.per_image}
     averages = [c for c in run.callbacks if isinstance(c, Ema)]
     for average in averages:
         average.on_validation_start(run.trainer, task)

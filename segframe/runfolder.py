@@ -10,8 +10,10 @@ import os
 import platform
 import resource
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -55,9 +57,51 @@ def prepare(folder: Path, values: dict[str, Any], overrides: Sequence[str], job:
     except OSError as error:
         raise unwritable(folder, error) from error
     write_json(folder / "overrides.json", list(overrides))
-    write_json(
-        folder / "environment.json", {"versions": versions(), "git": git_state(), "command": sys.argv, "job": job}
-    )
+    environment = {
+        "versions": versions(),
+        "git": git_state(),
+        "command": sys.argv,
+        "job": job,
+        "started": _first_start(folder),
+        "process": own_process(),
+    }
+    write_json(folder / "environment.json", environment)
+
+
+def own_process() -> dict[str, Any]:
+    """Returns what tells this process from all others, for ``is_alive``."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "start": _start_of(os.getpid())}
+
+
+def is_alive(process: Any) -> bool | None:
+    """Returns whether a process still runs; None where that can't be known here.
+
+    Args:
+        process: What ``own_process`` has returned there.
+    """
+    if not isinstance(process, dict) or process.get("host") != socket.gethostname():
+        return None
+    pid, start = process.get("pid"), process.get("start")
+    if not isinstance(pid, int) or start is None:
+        return None
+    return bool(_start_of(pid) == start)
+
+
+def _start_of(pid: int) -> int | None:
+    """Returns when a process began, in ticks since the system did; None without such a process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _first_start(folder: Path) -> float:
+    """Returns when a run that goes on was started first, in seconds since 1970; now for a new one."""
+    try:
+        return float(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return time.time()
 
 
 def unwritable(folder: Path, error: OSError) -> OSError:

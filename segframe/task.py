@@ -239,7 +239,7 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of all ranks' images together."""
         matrix = self.confusion.compute()
-        self.per_image = sorted(self._strategy.gather(self.per_image), key=lambda image: image.index)
+        self.per_image = sorted(self._strategy.gather(self.per_image), key=lambda image: image.position)
         values = {f"val/{name}": value for name, value in summary(matrix, self.absent).items()}
         per_class = iou(matrix, self.absent).tolist()
         values |= {f"val/iou/{name}": v for name, v in zip(self.classes, per_class, strict=True)}
@@ -257,7 +257,7 @@ class SegmentationTask(pl.LightningModule):
 
     def worst_images(self, count: int) -> list[int]:
         """Returns the positions of the validation images of the lowest mean IoU, worst first."""
-        scored = [(image.miou, image.index) for image in self.per_image]
+        scored = [(image.miou, image.position) for image in self.per_image]
         return [index for score, index in sorted(s for s in scored if not math.isnan(s[0]))[:count]]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -28,14 +28,14 @@ class ImageCounts(NamedTuple):
     """What an evaluation has counted in one image.
 
     Attributes:
-        index: The image's position in its data set.
+        position: The image's position in its data set.
         name: Its name there.
         miou: Its mean IoU over the classes that occur in it; NaN without a counted pixel.
         cells: Where its (K, K) counts are not 0, as truth * K + prediction, ascending.
         pixels: The counts there.
     """
 
-    index: int
+    position: int
     name: str
     miou: float
     cells: Integers
@@ -96,18 +96,18 @@ class PerImage:
         return found[0], found[1], found[2]
 
 
-def image_counts(index: int, name: str, miou: float, matrix: npt.NDArray[np.int64]) -> ImageCounts:
+def image_counts(position: int, name: str, miou: float, matrix: npt.NDArray[np.int64]) -> ImageCounts:
     """Returns what an image's (K, K) counts hold beside zeros.
 
     Args:
-        index: The image's position in its data set.
+        position: The image's position in its data set.
         name: Its name.
         miou: Its mean IoU.
         matrix: Its counts; rows are the truth.
     """
     flat = matrix.reshape(-1)
     cells = np.flatnonzero(flat)
-    return ImageCounts(index, name, miou, cells, flat[cells])
+    return ImageCounts(position, name, miou, cells, flat[cells])
 
 
 def path_of(run: Path, name: str) -> Path:
@@ -138,7 +138,7 @@ def write_aside(path: Path, source: Evaluated) -> Path:
             file,
             format=np.int64(_FORMAT),
             names=np.array([image.name for image in images], np.str_),
-            positions=np.array([image.index for image in images], np.int64),
+            positions=np.array([image.position for image in images], np.int64),
             classes=np.array(source.classes, np.str_),
             absent=np.str_(source.absent),
             step=np.int64(source.evaluated_step),
