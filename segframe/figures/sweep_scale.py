@@ -80,7 +80,7 @@ class Scale:
         if not all(map(_is_number, there)) or not numbers or (self._is_listed and self._are_crowded()):
             self.is_categorical, self.is_log = True, False
             there = sorted(there) if all(map(_is_number, there)) else there
-        self._names = list(dict.fromkeys(shown(v) for v in there)) if self.is_categorical else []
+        self._names = _names(there) if self.is_categorical else {}
 
     def _are_crowded(self) -> bool:
         """Whether two numbers would be written over each other."""
@@ -91,7 +91,7 @@ class Scale:
     def place(self, value: Any) -> float:
         """Returns where a value stands; NaN where it has no place."""
         if self.is_categorical:
-            return float(self._names.index(shown(value))) if value is not MISSING else math.nan
+            return float(list(self._names).index(_key(value))) if value is not MISSING else math.nan
         if not _is_number(value):
             return math.nan
         return math.log10(value) if self.is_log else float(value)
@@ -114,7 +114,7 @@ class Scale:
         """Returns places and what is written there."""
         if self.is_categorical:
             every = -(-len(self._names) // (2 * _MAX_TICKS))
-            return [(float(place), name) for place, name in enumerate(self._names)][::every]
+            return [(float(place), name) for place, name in enumerate(self._names.values())][::every]
         return [(self.place(value), shown(value)) for value in self._tick_values()]
 
     def _tick_values(self) -> list[float]:
@@ -173,6 +173,13 @@ def broken(name: str, length: int = 20) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _names(values: Iterable[Any]) -> dict[str, str]:
+    """Returns what to write for each value, with all digits where fewer would not tell them apart."""
+    distinct = {_key(value): value for value in values}
+    names = {key: shown(value) for key, value in distinct.items()}
+    return names if len(set(names.values())) == len(names) else {key: str(v) for key, v in distinct.items()}
 
 
 def _key(value: Any) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import netrc
+import json
 import os
-import secrets
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore
 from torch import Tensor
 
 from segframe.figures.panels import Sample
+from segframe.loggers import wandb_account
 
 _MAX_MASK_CLASSES = 256  # wandb stores masks as 8-bit PNGs
 
@@ -28,14 +26,16 @@ class Wandb(WandbLogger):
     ``RUN/wandb_id`` keeps the run's id, so that a resumed run goes on in the same wandb run. wandb
     can't take rows back: steps that a resumed run repeats are there twice, with equal values.
 
+    The trials of a sweep are one group, named as the sweep's folder. Under ``wandb agent`` the run is the agent's.
+
     Args:
         run_dir: The run folder.
-        name: What the run is called; None takes the folder's name.
-        project: The wandb project.
+        name: What the run is called; None takes the folder's name, under ``wandb agent`` one that wandb draws.
+        project: The wandb project; under ``wandb agent`` the agent's.
         entity: User or team; None takes the account's default.
         mode: Where the data goes. None takes ``WANDB_MODE`` where it is set, else online where an API key
             is configured, else offline.
-        group: Runs that belong together.
+        group: Runs that belong together; None takes the sweep of a trial.
         tags: Words to find the run by.
 
     Raises:
@@ -59,24 +59,32 @@ class Wandb(WandbLogger):
                 f"logger=wandb needs the package wandb ({error}): pip install 'segframe[wandb]', or use logger=csv."
             ) from error
         folder = Path(run_dir).absolute()
+        sweep, self._trial = _trial(folder)
         super().__init__(
-            name=name or folder.name,
+            name=name or (f"{sweep} {folder.name}" if sweep else folder.name),
             save_dir=folder,
             project=project,
             id=_run_id(folder),
             entity=entity,
-            mode=mode or _default_mode(folder),
-            group=group,
+            mode=mode or wandb_account.default_mode(folder, tells=_is_rank_zero()),
+            group=group or sweep,
+            job_type="trial" if sweep else None,
             tags=tags,
             settings=wandb.Settings(silent=True, console="off", disable_code=True),
         )
         # wandb warns of this argument, which Lightning passes even when nobody asked for it.
         self._wandb_init.pop("anonymous", None)
-        # Staged tables and artifacts would otherwise go to the home directory.
-        for variable, subfolder in (("WANDB_CACHE_DIR", "cache"), ("WANDB_DATA_DIR", "data")):
-            os.environ[variable] = str(folder / "wandb" / subfolder)
+        if _agent_run():
+            # The agent says which run of which project this is; wandb warns of any other word on that.
+            self._wandb_init |= dict.fromkeys(("id", "project", "entity")) | {"name": name}
+        wandb_account.keep_files_in(folder)
         if wandb.run is not None:
             wandb.finish()  # else Lightning logs into the run of an earlier logger of this process
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Logs the resolved configuration, and under ``trial`` what a sweep has chosen for this run."""
+        super().log_hyperparams({**params, "trial": self._trial} if self._trial else dict(params))
 
     @rank_zero_only
     def log_segmentation(
@@ -123,44 +131,23 @@ def _counts(matrix: npt.ArrayLike | Tensor, classes: Sequence[str]) -> list[Iter
 
 
 def _run_id(folder: Path) -> str | None:
-    """Returns the id that the run folder keeps; ranks that don't log have none."""
-    if not _is_rank_zero():
-        return None
-    file = folder / "wandb_id"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{secrets.token_hex(4)}\n", encoding="utf-8")
-    return file.read_text(encoding="utf-8").strip()
+    """Returns the id that wandb's agent has drawn, or the one that the run folder keeps; other ranks have none."""
+    return wandb_account.kept_id(folder, _agent_run()) if _is_rank_zero() else None
+
+
+def _agent_run() -> str | None:
+    """Returns the id of the run that wandb's agent has started this process for, None where it has not."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def _trial(folder: Path) -> tuple[str | None, dict[str, Any]]:
+    """Returns the sweep that a run folder is a trial of, and the trial's number and parameters."""
+    try:
+        trial = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
+        return folder.parent.parent.name, {"number": trial["number"], **trial["params"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}
 
 
 def _is_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def _default_mode(folder: Path) -> str:
-    if asked := os.environ.get("WANDB_MODE"):
-        return asked
-    if _has_api_key():
-        return "online"
-    if _is_rank_zero():
-        print(
-            "wandb: no API key is configured (wandb login), so this run is logged offline; "
-            f"send it later with: wandb sync {folder}/wandb/offline-run-*",
-            file=sys.stderr,
-        )
-    return "offline"
-
-
-def _has_api_key() -> bool:
-    """Returns whether wandb would find a key; looks where wandb does, without asking the network."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    named = [Path(os.environ["NETRC"])] if "NETRC" in os.environ else [Path("~/.netrc"), Path("~/_netrc")]
-    for file in (path.expanduser() for path in named):
-        if file.is_file():
-            try:
-                return netrc.netrc(file).authenticators(host) is not None
-            except netrc.NetrcParseError as error:
-                print(f"wandb: {file} can't be read ({error})", file=sys.stderr)
-    return False
