@@ -1,6 +1,6 @@
 """Runs one trial's command and sees that all of its processes end: with it, or after whoever asked for it is gone.
 
-    python -I -S guard.py FOLDER LOG CORES COMMAND...
+    python -I -S guard.py FOLDER LOG CORES PLACE COMMAND...
 
 A program of the standard library alone, so that it starts in some 20 ms and takes little memory. The pipe that is its
 standard input closes when its owner dies, however that happens: then the trial is told to end with a checkpoint. Trials
@@ -34,6 +34,7 @@ TWICE = 75
 _LEFT_S = 5.0  # for what ends by itself behind its parent
 _TRACKERS = (b"resource_tracker", b"torch_shm_manager")  # they remove what killed processes have left in /dev/shm
 _SUBREAPER, _PDEATHSIG = 36, 1  # of prctl
+_TOLD = (signal.SIGTERM, signal.SIGUSR1)
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -41,9 +42,14 @@ def main(arguments: list[str]) -> int:
     """Runs the command and returns its exit code, 128 + N after signal N.
 
     Args:
-        arguments: The trial's folder, the name of the file for what it prints, cores as ``0,2`` or ``-``, the command.
+        arguments: The trial's folder, the name of the file for what it prints, cores as ``0,2`` or ``-``, ``behind``
+            for a place behind a process that only passes on (``here`` for none), the command.
     """
-    folder, log, cores, *command = arguments
+    folder, log, cores, place, *command = arguments
+    # Nothing is lost before there are handlers; and an engine's worker may have blocked more than these.
+    signal.pthread_sigmask(signal.SIG_SETMASK, _TOLD)
+    if place == "behind" and (pid := os.fork()):
+        return _passes_on(pid)
     if _LINUX:
         _prctl(_SUBREAPER, 1)
         if cores != "-":
@@ -55,12 +61,21 @@ def main(arguments: list[str]) -> int:
         return TWICE
     os.ftruncate(alive, 0)
     os.write(alive, os.fsencode(os.uname().nodename))
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # an engine's worker may have blocked some
     watch = _Watch(alive, output, command)
     code = watch.until_ended()
     _end_rest(watch.main, 0.0 if code < 0 else _LEFT_S)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(folder, ALIVE_FILE))
+    return code if code >= 0 else 128 - code
+
+
+def _passes_on(guard: int) -> int:
+    """Stands between the guard and an engine whose worker kills its children when it ends; returns the exit code."""
+    os.close(0)
+    for number in _TOLD:
+        signal.signal(number, lambda number, frame: _signal(guard, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    code = os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1])
     return code if code >= 0 else 128 - code
 
 
@@ -73,9 +88,10 @@ class _Watch:
         for end in (self._ear, mouth):
             os.set_blocking(end, False)
         self._got: set[int] = set()
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+        for number in (*_TOLD, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._got.add(number))
         signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._deadline = float("inf")
         self.main = _started(command, output)
 

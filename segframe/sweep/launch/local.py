@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,11 @@ class LocalLauncher:
             description: What the trial's job had said of itself; empty where it came to no writing.
             folder: The trial's run folder.
         """
-        return slurm_jobs.left(description, folder)
+        job = slurm_jobs.left(description, folder)
+        if isinstance(job, processes.Leftover):
+            cores, gpus = (tuple(description.get(key, ())) for key in ("cores", "gpus"))
+            job.at_end = partial(self._pool.give_back, self._pool.keep(Share(cores, gpus)))
+        return job
 
     def close(self) -> None:
         """Does nothing: trials end by themselves when this process does."""

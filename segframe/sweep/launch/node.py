@@ -40,7 +40,7 @@ def run(
                 f"{needed} is not there on {socket.gethostname()}: the sweep folder and the folder of the command have "
                 "to be on a file system that all machines see."
             )
-    started = processes.start(words, path, {**processes.environment(path, threads), **variables}, cwd=cwd)
+    started = processes.start(words, path, {**processes.environment(path, threads), **variables}, cwd=cwd, behind=True)
     with _terminated_with(started):
         while True:
             try:

@@ -79,13 +79,24 @@ class Pool:
         if not self.has_room(need):
             raise RuntimeError(f"{need} was taken where there is no room for it")
         cores, gpus = self._free()
-        share = Share(tuple(cores[: need.cores]), tuple(gpus[: need.gpus]))
+        return self.keep(Share(tuple(cores[: need.cores]), tuple(gpus[: need.gpus])))
+
+    def keep(self, share: Share) -> Share:
+        """Takes cores and GPUs that a trial of an earlier driver still has.
+
+        Args:
+            share: What it has.
+        """
         self._given.append(share)
         return share
 
     def give_back(self, share: Share) -> None:
-        """Takes back what a trial had."""
-        self._given.remove(share)
+        """Takes back what a trial had; once more does nothing.
+
+        Args:
+            share: The very one that was taken.
+        """
+        self._given = [given for given in self._given if given is not share]
 
     def _free(self) -> tuple[list[int], list[str]]:
         cores = {core for share in self._given for core in share.cores}

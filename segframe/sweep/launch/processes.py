@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,12 @@ def environment(folder: Path, threads: int, gpus: Sequence[str] | None = None) -
 
 
 def start(
-    words: Sequence[str], folder: Path, variables: Mapping[str, str], cores: Sequence[int] = (), cwd: str | None = None
+    words: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str],
+    cores: Sequence[int] = (),
+    cwd: str | None = None,
+    behind: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Starts a training behind a guard, which ends it when this process is gone; returns the guard.
 
@@ -65,11 +70,12 @@ def start(
         variables: Of its processes.
         cores: What it may use; empty leaves that to the system.
         cwd: Where relative paths among the words begin; None for this process's.
+        behind: Whether this process may be one that is killed together with its children.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shown = ",".join(map(str, cores)) or "-"
+    how = [str(folder.absolute()), TERMINAL_LOG, ",".join(map(str, cores)) or "-", "behind" if behind else "here"]
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, str(folder.absolute()), TERMINAL_LOG, shown, *command(words)],
+        [sys.executable, "-I", "-S", guard.__file__, *how, *command(words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=dict(variables),
@@ -150,6 +156,9 @@ def shows_life(folder: Path) -> bool:
 class Leftover:
     """What still runs of a trial that nobody waits for; it is told to end, and killed where it doesn't.
 
+    Attributes:
+        at_end: Called whenever ``poll`` finds that nothing is left.
+
     Args:
         folder: The trial's folder.
         description: What the job that it was had said of itself.
@@ -160,17 +169,17 @@ class Leftover:
         self._folder, self._description, self._code = folder, dict(description), code
         self._host = _elsewhere(folder)
         self._deadline = time.monotonic() + guard.ENDING_S + guard.SIGN_OF_LIFE_S
+        self.at_end: Callable[[], None] = lambda: None
         self.stop()
 
     def poll(self) -> int | None:
         """Returns None until nothing of it is left."""
-        if self._host is not None:
-            return None if shows_life(self._folder) else self._code
-        if not marked(self._folder):
-            return self._code
-        if time.monotonic() > self._deadline:
-            self.kill()
-        return None
+        if shows_life(self._folder) if self._host else marked(self._folder):
+            if time.monotonic() > self._deadline:
+                self.kill()
+            return None
+        self.at_end()
+        return self._code
 
     def stop(self) -> None:
         """Tells it to end with a checkpoint; on another machine its guard does that by itself."""

@@ -133,6 +133,7 @@ class RayJob:
     def __init__(self, ray: Any, reference: Any, folder: Path, address: str) -> None:
         self._ray, self._reference, self._folder = ray, reference, folder
         self._description = {"launcher": "ray", "address": address, "task": str(reference.task_id().hex())}
+        self._machine = "queue"
         self._rest: processes.Leftover | None = None
         self._code: int | None = None
 
@@ -165,7 +166,8 @@ class RayJob:
 
     def where(self) -> str:
         """Returns the machine that it runs on, or that it waits."""
-        return processes.machine(self._folder) or "queue"
+        self._machine = processes.machine(self._folder) or self._machine
+        return self._machine
 
     def _ended(self) -> int:
         """Returns how the task has ended; what its function itself has failed by goes to the log."""

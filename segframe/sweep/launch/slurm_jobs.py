@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import math
 import pickle
 import shutil
 import signal
@@ -91,11 +92,10 @@ class SubmittedJob:
         """Returns None while the job waits or runs, then the trial's exit code, -N after signal N."""
         has_result = self._result.exists()
         if (self._is_local or not has_result) and self.is_there():
-            self._gone_at = None
             return None
         if has_result:
             return self._code()
-        self._gone_at = self._gone_at or time.monotonic()
+        self._gone_at = time.monotonic() if self._gone_at is None else self._gone_at
         if not self._is_local and time.monotonic() - self._gone_at < _RESULT_S:
             return None
         return -signal.SIGTERM if self._told_to_end else -signal.SIGKILL
@@ -115,6 +115,7 @@ class SubmittedJob:
             processes.signal_marked(self._folder, signal.SIGTERM)
         elif self._state() in _WAITING:
             _said("scancel", self._job)
+            self._gone_at = -math.inf  # there will be no result
         else:
             _said("scancel", "--signal=TERM", self._job)  # scancel alone would kill after KillWait, 30 s by default
 
