@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from dataclasses import dataclass
+from multiprocessing import connection
 
 import cv2
 import numpy as np
@@ -206,6 +210,15 @@ def set_up_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The run ends its workers itself; the alarm is for one that doesn't come to it.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_S))
+    threading.Thread(target=_end_with_parent, daemon=True, name="end with the run").start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its run is killed; torch looks at the parent's number, which with a forkserver stays."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
