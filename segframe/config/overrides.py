@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from segframe.config.options import nearest
 from segframe.config.unknown import Groups, unknown_option
 
-_FLAGS = ("--help", "--version", "--cfg", "--config-dir")
+_FLAGS = ("--help", "--version", "--cfg", "--config-dir", "--multirun")
 _FORM = "write KEY=VALUE, such as optimizer.lr=0.01, or GROUP=OPTION, such as model=segnet"
 _PLAIN = re.compile(r"""[^'"\[\]{}(),\\$]+""")
 _REPLACED = {
@@ -137,7 +137,10 @@ def _misused(override: Override, offered: Groups) -> str | None:
     if name.split(".")[0] == "hydra":
         return f"`{word}`: Hydra's own keys do nothing here; {_REPLACED.get(name, 'remove it')}"
     if override.is_sweep_override():
-        return f"`{word}`: one run takes one value; a list is {name}=[...], text with commas \"{name}='...'\""
+        return (
+            f"`{word}`: one run takes one value; a list is {name}=[...], text with commas \"{name}='...'\"; -m trains "
+            "with each"
+        )
     if name not in offered or isinstance(override.value(), dict):
         return None
     if override.is_delete():

@@ -34,6 +34,7 @@ MOST_USED = (
 
 _FLAGS = {
     "--help [GROUP]": "this text, or the options of one group",
+    "-m, --multirun": "train with every combination of lists such as seed=0,1,2: segframe sweep",
     "--cfg": "print the composed configuration and stop",
     "--config-dir DIR": "look for options in DIR/GROUP/OPTION.yaml first (also SEGFRAME_CONFIG_DIR)",
     "--version": "print the version",

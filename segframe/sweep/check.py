@@ -12,6 +12,8 @@ from typing import Any
 from segframe import planning
 from segframe.config.compose import compose, resolved
 from segframe.config.options import ConfigError
+from segframe.config.recipe import joined
+from segframe.sweep.axes import Range
 from segframe.sweep.grid import point, words_of
 from segframe.sweep.launch.job import Launcher, Need
 from segframe.sweep.request import Request
@@ -84,11 +86,22 @@ def check(request: Request, needs: Needs, told: set[int]) -> None:
         except ConfigError as error:
             if not problems and params is points[0] and _is_shared(request, needs, points, str(error)):
                 raise
-            problems.setdefault(str(error), " ".join(a.word(params[a.key]) for a in request.axes))
+            message = str(error) + _whole_numbers(request, str(error))
+            problems.setdefault(message, " ".join(a.word(params[a.key]) for a in request.axes))
             if len(problems) == _MOST_PROBLEMS:
                 break
     if problems:
-        raise ConfigError("".join(f"{where}: {what}\n" for what, where in problems.items()).rstrip())
+        raise ConfigError(joined([f"{where}: {what}" for what, where in problems.items()]))
+
+
+def _whole_numbers(request: Request, message: str) -> str:
+    """Returns the remedy where an interval of any numbers is that of a key that takes whole ones."""
+    for axis in request.axes:
+        if not isinstance(axis, Range) or axis.is_integer:
+            continue
+        if message.startswith(f"{axis.key}=") and "an integer" in message:
+            return f"; for whole numbers {axis.name}=int(interval({int(axis.low)},{int(axis.high)}))"
+    return ""
 
 
 def _is_shared(request: Request, needs: Needs, points: Sequence[dict[str, Any]], message: str) -> bool:

@@ -134,7 +134,7 @@ def check(request: Request) -> None:
 
 def command_of(request: Request) -> str:
     """Returns the command that goes on with a sweep; a password is left out."""
-    words = [without_password(word) or "" for word in request.own_words]
+    words = [without_password(word) for word in request.own_words]
     return shlex.join([*command().split(), "sweep", *words])
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from segframe.config.compose import compose, resolved
 from segframe.config.options import PRIMARY, ConfigError, config_dirs, default_options, groups_of, option_file
@@ -117,6 +117,10 @@ def read(words: Sequence[str]) -> Request:
     return request
 
 
+@overload
+def without_password(url: str) -> str: ...
+@overload
+def without_password(url: None) -> None: ...
 def without_password(url: str | None) -> str | None:
     """Returns a database's URL without its password.
 
@@ -124,7 +128,9 @@ def without_password(url: str | None) -> str | None:
         >>> without_password("postgresql://me:secret@host/studies")
         'postgresql://me:***@host/studies'
     """
-    return None if url is None else re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    if url is None:
+        return None
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
 
 
 def _is_own(word: str) -> bool:

@@ -44,7 +44,7 @@ BAD = [
     (["run.dir=it's [1]"], ["can't be read", """'run.dir="it'"'"'s [1]"'"""]),
     (["dataset=folder", "dataset.root=x", "dataset.classes=[a=b]"], ["can't be read; entries with signs stand in"]),
     (["a b=1"], ["`a b` is no key"]),
-    (["optimizer.lr=1,2"], ["one run takes one value", "optimizer.lr=[...]"]),
+    (["optimizer.lr=1,2"], ["one run takes one value", "optimizer.lr=[...]", "-m trains with each"]),
     (["hydra.run.dir=x"], ["run.dir=PATH"]),
     (["model=null"], ["one of its options is needed", "pspnet"]),
     (["~logger"], ["can't be left out", "csv"]),

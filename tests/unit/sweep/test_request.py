@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from segframe.config.options import ConfigError
+from segframe.sweep import folder
+from segframe.sweep.request import read, without_password
+
+
+def test_a_sweep_is_found_again_by_what_is_searched_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["sweep=optuna_lr", "model=tiny", "data.num_workers=0"]
+    first = read(words)
+    assert str(first.folder).startswith("outputs/sweeps/optuna_lr-")
+    for others in (
+        ["sweep.trials=99", "sweep.parallel=2", "sweep.retries=5", "sweep.launcher=slurm", "sweep.slurm.partition=x"],
+        ["data.num_workers=0", "model=tiny"],
+    ):
+        assert read([*words, *others]).folder == first.folder
+    for other in (
+        "seed=3",
+        "sweep.search.seed=1",
+        "sweep.search.pruner=none",
+        "model=tiny,segnet",
+        "sweep.value=final",
+    ):
+        assert read([*words, other]).folder != first.folder
+
+
+def test_words_count_more_than_the_file(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    text = "# mine\ntrials: 3\nwords: [model=tiny, seed=1]\nspace:\n  optimizer.lr: [1, 2]\n  seed: [5, 6]\n"
+    (tmp_path / "sweep" / "mine.yaml").write_text(text)
+    request = read([f"--config-dir={tmp_path}", "sweep=mine", "seed=7", "optimizer.eps=1e-8,1e-7", "sweep.parallel=2"])
+    assert [axis.key for axis in request.axes] == ["optimizer.lr", "optimizer.eps"]
+    assert request.words == ("model=tiny", "seed=7", f"--config-dir={tmp_path}")
+    assert (request.num_trials, request.most_trials, request.settings.parallel) == (3, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=1"], "nothing to try.*one training is `segframe train`"),
+        (["seed=1,2", "resume=x"], "goes on by the same command"),
+        (["seed=1,2", "run.dir=x"], r"below sweep\.dir"),
+        (["sweep=wandb"], "wandb sweep conf/sweep/wandb.yaml"),
+        (["seed=1,2", "sweep.paralel=2"], r"did you mean `sweep\.parallel`"),
+        (["seed=1,2", "sweep.parallel=0"], r"sweep\.parallel=0 is not allowed"),
+        (["seed=1,2", "sweep.storage=x"], r"did you mean `sweep\.search\.storage`"),
+        (["seed=1,2", "sweep=optuna_tpe", "sweep.trials=null"], r"give sweep\.trials=N"),
+        (["optimizer.lr=interval(1,2)"], "sweep=optuna_random"),
+        (["seed=1,2", "sweep=gird"], "did you mean `grid`"),
+    ],
+)
+def test_words_that_are_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        read(words)
+
+
+def test_a_folder_holds_one_search(tmp_path):
+    own = f"sweep.dir={tmp_path}"
+    request = read([own, "seed=0,1", "model=tiny", "sweep.search.storage=postgresql://a:secret@b/c"])
+    with folder.locked(tmp_path):
+        folder.enter(request, folder.describe(request, 2))
+    kept = json.loads((tmp_path / "sweep.json").read_text())
+    assert (kept["axes"], kept["num_trials"], kept["num_epochs"]) == (["seed"], 2, 2)
+    assert "secret" not in json.dumps(kept)
+    folder.check(
+        read([own, "seed=0,1", "model=tiny", "sweep.search.storage=postgresql://a:other@b/c", "sweep.trials=1"])
+    )
+    with pytest.raises(ConfigError) as caught:
+        folder.check(read([own, "seed=0,2", "sweep=optuna_tpe", "optimizer.lr=1,2"]))
+    for line in ('search.sampler: "tpe" (was "grid")', 'seed: ["0", "2"] (was ["0", "1"])', "without model=tiny"):
+        assert line in str(caught.value)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "overrides.json").write_text("[]")
+    with pytest.raises(ConfigError, match="folder of a training"):
+        folder.check(read([f"sweep.dir={tmp_path}", "seed=0,1"]))
+
+
+def test_passwords_are_left_out():
+    assert without_password("mysql+pymysql://me:p:a@ss@host:1/x") == "mysql+pymysql://me:***@host:1/x"
+    assert (
+        without_password("postgresql://host/x?user=me&password=it&a=b")
+        == "postgresql://host/x?user=me&password=***&a=b"
+    )
+    assert without_password("postgresql:///studies") == "postgresql:///studies"
