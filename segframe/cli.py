@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 _DIR_FLAG = "--config-dir"
+_MULTIRUN = ("-m", "--multirun")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -60,9 +61,12 @@ def _is_first_here() -> bool:
 
 
 def train(words: list[str]) -> int:
-    """Trains, or goes on with resume=RUN; the last of a key given twice counts."""
+    """Trains, or goes on with resume=RUN; the last of a key given twice counts; -m trains with every value of lists."""
     from segframe.config.compose import resolved
 
+    if any(word in _MULTIRUN for word in words):
+        return dispatch(["sweep", *words])
+    _refuse_sweep(words)
     is_asked_only = "--cfg" in words
     words = [word for word in words if word != "--cfg"]
     config, own_words = _training_config(words, _taken(words, "resume"))
@@ -85,6 +89,15 @@ def train(words: list[str]) -> int:
     from segframe import run as lifecycle
 
     return lifecycle.train(config, own_words)
+
+
+def _refuse_sweep(words: Sequence[str]) -> None:
+    """Refuses words of a sweep, which trains more than once."""
+    from segframe.config.overrides import name_of
+
+    own = [word for word in words if name_of(word).split(".")[0] == "sweep"]
+    if own:
+        raise ConfigError(f"{own[0]}: `segframe train` trains once; `segframe sweep {' '.join(words)}`, or -m")
 
 
 def _training_config(words: list[str], source: str) -> tuple[DictConfig, list[str]]:
@@ -200,6 +213,7 @@ _FURTHER = {"data": DATA_VERBS, "benchmark": BENCHMARK_VERBS}
 
 _OF_MODULES = {
     "verify": "Certifies that a strategy computes what one process does: strategy=NAME trainer.devices=N [model=NAME].",
+    "sweep": "Trains many times, over lists (also: train -m) or by a search: [sweep=SEARCH] [sweep.parallel=N] WORDS.",
     "runs": "Lists runs and sweeps: [FOLDER] [model=pspnet ...] [sort=-miou] [columns=...] [out=FILE.csv].",
 }
 """Verbs that are a module of segframe/verbs, which explains its words in its first lines."""
@@ -255,9 +269,11 @@ def _unknown_verb(verb: str, words: Sequence[str]) -> str:
 def _help(words: Sequence[str]) -> str:
     from segframe.config.usage import options_of, overview
 
-    if words and words[0] in (*_FURTHER, *_OF_MODULES):
-        return _help_of_modules(words)
     extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
+    verb = next((word for word in words if word in (*_FURTHER, *_OF_MODULES)), None)
+    if verb is not None:
+        options = [options_of(verb, extra)] if verb == "sweep" else []
+        return "\n\n".join([_help_of_modules([verb, *words]), *options])
     asked = [word for word in words if not word.startswith("-") and "=" not in word and word not in VERBS]
     if asked:
         return options_of(asked[0], extra)
