@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,34 @@ def rows():
     return read
 
 
+@pytest.fixture(scope="session")
+def wandb_records() -> Callable[[Path], list[Any]]:
+    """Reads what a run has logged to wandb without a network."""
+
+    def read(folder: Path) -> list[Any]:
+        """Reads a .wandb file: a 7-byte header, then LevelDB's log format (records cut at blocks of 32 KiB)."""
+        import struct
+
+        from wandb.proto.wandb_internal_pb2 import Record
+
+        (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+        block, full, last = 32768, 1, 4
+        data, place, parts, found = file.read_bytes(), 7, b"", []
+        while place + 7 <= len(data):
+            if (left := block - place % block) < 7:
+                place += left
+                continue
+            length, kind = struct.unpack_from("<HB", data, place + 4)
+            parts += data[place + 7 : place + 7 + length]
+            place += 7 + length
+            if kind in (full, last):
+                found.append(Record.FromString(parts))
+                parts = b""
+        return found
+
+    return read
+
+
 PRELOADED = (
     "segframe.run",
     "segframe.build",
@@ -138,8 +167,9 @@ class RunProcess:
     def __init__(self, words: list[str], log: Path, slow_s: float, before: str) -> None:
         self.words, self.log, self.process = words, log, None
         code = [
-            "import os, sys, time, torch",
+            "import os, signal, sys, time, torch",
             "os.setsid()",
+            "signal.pthread_sigmask(signal.SIG_SETMASK, ())",
             f"output = os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)",
             "[os.dup2(output, number) for number in (1, 2)]",
             "torch.set_num_threads(1)",

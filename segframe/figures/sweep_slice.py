@@ -60,7 +60,10 @@ def sweep_slice_figure(points: Sequence[Point], name: str, metric: str, logs: Ma
     axes = canvas.add_axes(figure, _LEFT, bottom, width - _LEFT - room, _HEIGHT)
     _dress(axes, scale, metric, is_turned)
     if finished or pruned:
-        set_value_limits(axes, metric, [point.value or 0.0 for point in [*finished, *pruned]])
+        values = [point.value or 0.0 for point in [*finished, *pruned]]
+        # Deviations may not change a scale of positive values.
+        ends = [end for group in groups.values() for end in _deviations(group) if end > 0 or min(values) <= 0]
+        set_value_limits(axes, metric, [*values, *ends])
         _draw_pruned(axes, scale, pruned)
         _draw_groups(axes, scale, finished, groups) if groups else _draw_by_number(figure, axes, scale, finished)
     else:
@@ -136,6 +139,14 @@ def _draw_by_number(figure: Figure, axes: Axes, scale: Scale, finished: Sequence
     )
     axes.scatter([], [], s=28, color=colors(0.5), label=f"finished ({len(finished)})")
     _color_bar(figure, axes, dots, numbers)
+
+
+def _deviations(points: Sequence[Point]) -> list[float]:
+    """Returns the ends of a group's bar; none where there is no deviation."""
+    values = [point.value or 0.0 for point in points]
+    if len(values) < 2:
+        return []
+    return [fmean(values) - stdev(values), fmean(values) + stdev(values)]
 
 
 def _draw_groups(axes: Axes, scale: Scale, finished: Sequence[Point], groups: Mapping[float, Sequence[Point]]) -> None:

@@ -84,7 +84,9 @@ class Wandb(WandbLogger):
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:  # type: ignore[override]
         """Logs the resolved configuration, and under ``trial`` what a sweep has chosen for this run."""
-        super().log_hyperparams({**params, "trial": self._trial} if self._trial else dict(params))
+        known = set(self.experiment.config.keys()) if _agent_run() else set()
+        found = {**params, "trial": self._trial} if self._trial else params
+        super().log_hyperparams(_besides(found, known))
 
     @rank_zero_only
     def log_segmentation(
@@ -138,6 +140,18 @@ def _run_id(folder: Path) -> str | None:
 def _agent_run() -> str | None:
     """Returns the id of the run that wandb's agent has started this process for, None where it has not."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def _besides(params: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """Returns a configuration without keys that wandb's agent has set for good, of its sections what it has not."""
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        if key not in known:
+            found[key] = value
+        elif isinstance(value, Mapping):
+            inner = {f"{key}.{name}": entry for name, entry in value.items()}
+            found |= {name: entry for name, entry in inner.items() if name not in known}
+    return found
 
 
 def _trial(folder: Path) -> tuple[str | None, dict[str, Any]]:

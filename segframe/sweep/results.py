@@ -179,8 +179,8 @@ def _print(sweep: Sweep, trials: Sequence[Trial], found: Importance, files: Sequ
     _print_seeds(console, sweep, over_seeds(trials, settings.is_higher_better))
     lines = [f"importance: {_shares(found)}"]
     if files:
-        lines.append(f"pictures: {', '.join(_grouped(sweep.folder, files))}")
-    lines.append(f"table: {sweep.folder / TABLE_FILE}")
+        lines.append(f"pictures in {_grouped(files)}")
+    lines.append(f"table in {sweep.folder / TABLE_FILE}")
     if best:
         lines.append(f"best: trial {best[0].number}, {settings.metric} {shown_score(best[0].value)}; train it again:")
         lines.append(f"  {command_of(best[0])}")
@@ -211,11 +211,21 @@ def _print_seeds(console: Console, sweep: Sweep, groups: Sequence[OverSeeds]) ->
     for group in groups[:_BEST_SHOWN]:
         seeds = str(len(group.trials)) + (f" of {group.num_asked}" if group.num_asked > len(group.trials) else "")
         values = [shown(group.params.get(key)) for key in names]
-        table.add_row(*map(Text, values), shown_score(group.mean), shown_score(group.deviation), seeds)
+        table.add_row(*map(Text, values), *_mean(group), seeds)
     many = f"the best {_BEST_SHOWN} of {len(groups)}" if len(groups) > _BEST_SHOWN else f"{len(groups)}"
     title = f"\n{sweep.settings.metric} over seeds, mean and standard deviation; {many} settings"
     console.print(Text(title))
     console.print(table)
+
+
+def _mean(group: OverSeeds) -> tuple[str, str]:
+    """Returns the mean and the deviation with as many digits behind the point."""
+    mean = shown_score(group.mean)
+    if group.deviation is None:
+        return mean, "-"
+    has_digits = "e" not in mean and "." in mean
+    digits = len(mean.partition(".")[2])
+    return mean, f"{group.deviation:.{digits}f}" if has_digits else shown(group.deviation)
 
 
 def _shares(found: Importance) -> str:
@@ -225,13 +235,9 @@ def _shares(found: Importance) -> str:
     return f"{shares} ({found.caption})"
 
 
-def _grouped(folder: Path, files: Sequence[Path]) -> list[str]:
-    """Returns the paths of pictures, those of a folder below the sweep's as one."""
-    groups: dict[Path, list[Path]] = {}
-    for file in files:
-        groups.setdefault(file.parent, []).append(file)
-    return [
-        name
-        for parent, members in groups.items()
-        for name in (map(str, members) if parent == folder else [f"{parent}/ ({len(members)})"])
-    ]
+def _grouped(files: Sequence[Path]) -> str:
+    """Returns the folder of pictures and what is in it, folders below with how many they hold."""
+    folder = files[0].parent
+    below = Counter(file.parent for file in files if file.parent != folder)
+    names = [file.name for file in files if file.parent == folder]
+    return f"{folder}: {', '.join([*names, *(f'{parent.name}/ ({count})' for parent, count in below.items())])}"

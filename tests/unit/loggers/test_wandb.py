@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,6 @@ import pytest
 pytest.importorskip("wandb")
 
 from segframe.loggers.wandb import Wandb
-
-BLOCK, FULL, LAST = 32768, 1, 4
 
 RUN = """
 import sys
@@ -41,7 +38,9 @@ log.finalize("success")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A finished run: its folder, the home directory it had, and what it printed."""
-    folder, home = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("home")
+    folder, home = tmp_path_factory.mktemp("sweep") / "trials" / "0003", tmp_path_factory.mktemp("home")
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({"number": 3, "params": {"optimizer.lr": 0.1, "model": "pspnet"}}))
     env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "XDG")) and k != "NETRC"}
     env |= {"HOME": str(home), "WANDB_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -51,32 +50,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]
     return folder, home, done.stdout + done.stderr
 
 
-def records(folder: Path) -> list[Any]:
-    """Reads a .wandb file: a 7-byte header, then LevelDB's log format (records cut at blocks of 32 KiB)."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    data, place, parts, found = file.read_bytes(), 7, b"", []
-    while place + 7 <= len(data):
-        if (left := BLOCK - place % BLOCK) < 7:
-            place += left
-            continue
-        length, kind = struct.unpack_from("<HB", data, place + 4)
-        parts += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (FULL, LAST):
-            found.append(Record.FromString(parts))
-            parts = b""
-    return found
-
-
-def history(folder: Path) -> list[dict[str, Any]]:
-    rows = [record.history for record in records(folder) if record.HasField("history")]
+def history(records: list[Any]) -> list[dict[str, Any]]:
+    rows = [record.history for record in records if record.HasField("history")]
     return [{"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in row.item} for row in rows]
 
 
-def config(folder: Path) -> dict[str, Any]:
-    updates = [record.config.update for record in records(folder) if record.HasField("config")]
+def config(records: list[Any]) -> dict[str, Any]:
+    updates = [record.config.update for record in records if record.HasField("config")]
     return {item.key: json.loads(item.value_json) for update in updates for item in update}
 
 
@@ -90,32 +70,36 @@ def test_says_how_to_send_it(finished: tuple[Path, Path, str]) -> None:
 
 def test_everything_stays_in_the_run_folder(finished: tuple[Path, Path, str]) -> None:
     folder, home, _ = finished
-    assert {path.name for path in folder.iterdir()} == {"wandb", "wandb_id"}
+    assert {path.name for path in folder.iterdir()} == {"wandb", "wandb_id", "trial.json"}
     assert not [path for path in home.rglob("*") if path.is_file() and "matplotlib" not in str(path)]
 
 
-def test_config_and_curves(finished: tuple[Path, Path, str]) -> None:
+def test_config_and_curves(finished: tuple[Path, Path, str], wandb_records: Any) -> None:
     folder = finished[0]
-    (run,) = [record.run for record in records(folder) if record.HasField("run")]
+    found = wandb_records(folder)
+    (run,) = [record.run for record in found if record.HasField("run")]
     assert (run.project, run.display_name, run.run_group, list(run.tags)) == ("streets", "night", "g", ["t"])
     assert run.run_id == (folder / "wandb_id").read_text().strip()
-    assert config(folder)["model"] == {"name": "pspnet", "sizes": [1, 2]}
-    assert config(folder)["seed"] == 3
-    curve = [(row["trainer/global_step"], row["train/loss"]) for row in history(folder) if "train/loss" in row]
+    assert config(found)["model"] == {"name": "pspnet", "sizes": [1, 2]}
+    assert config(found)["seed"] == 3
+    assert config(found)["trial"] == {"number": 3, "optimizer.lr": 0.1, "model": "pspnet"}
+    assert run.job_type == "trial"
+    curve = [(row["trainer/global_step"], row["train/loss"]) for row in history(found) if "train/loss" in row]
     assert curve == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
-def test_masks_with_class_names_and_confusion_matrix(finished: tuple[Path, Path, str]) -> None:
+def test_masks_with_class_names_and_confusion_matrix(finished: tuple[Path, Path, str], wandb_records: Any) -> None:
     folder = finished[0]
+    found = wandb_records(folder)
     (files,) = folder.glob("wandb/offline-run-*/files")
-    row = history(folder)[-1]
+    row = history(found)[-1]
     assert row["samples/captions"] == ["a.png   mIoU 0.500   worst"]
     (masks,) = row["samples/all_masks"]
     truth = cv2.imread(str(files / masks["truth"]["path"]), cv2.IMREAD_UNCHANGED)
     prediction = cv2.imread(str(files / masks["prediction"]["path"]), cv2.IMREAD_UNCHANGED)
     assert np.unique(truth).tolist() == [0, 1, 255]
     assert np.unique(prediction).tolist() == [1]
-    labels = config(folder)["_wandb"]["mask/class_labels"]
+    labels = config(found)["_wandb"]["mask/class_labels"]
     (names,) = (value["value"] for key, value in labels.items() if key.endswith("truth"))
     assert names == {"0": "sky", "1": "road", "255": "ignored"}
     assert cv2.imread(str(files / row["confusion/path"])).shape[0] > 300
@@ -157,6 +141,16 @@ def test_mode(clean: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 def test_resumed_run_keeps_its_id(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ids = [Wandb(str(tmp_path / run)).version for run in ("a", "a", "b")]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_trials_of_a_sweep_are_a_group(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "lr-0123abcd" / "trials" / "0012"
+    before = Wandb(str(folder))._wandb_init
+    assert (before["group"], before["job_type"], before["name"]) == (None, None, "0012")
+    (folder / "trial.json").write_text(json.dumps({"number": 12, "params": {"seed": 1}}))
+    found = Wandb(str(folder))._wandb_init
+    assert (found["group"], found["job_type"], found["name"]) == ("lr-0123abcd", "trial", "lr-0123abcd 0012")
+    assert Wandb(str(folder), group="mine", name="night")._wandb_init["group"] == "mine"
 
 
 def test_missing_package(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
