@@ -215,6 +215,7 @@ _OF_MODULES = {
     "verify": "Certifies that a strategy computes what one process does: strategy=NAME trainer.devices=N [model=NAME].",
     "sweep": "Trains many times, over lists (also: train -m) or by a search: [sweep=SEARCH] [sweep.parallel=N] WORDS.",
     "runs": "Lists runs and sweeps: [FOLDER] [model=pspnet ...] [sort=-miou] [columns=...] [out=FILE.csv].",
+    "compare": "Says what differs between runs, and whether it means anything: A B [C...] [out=FOLDER].",
 }
 """Verbs that are a module of segframe/verbs, which explains its words in its first lines."""
 

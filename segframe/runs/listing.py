@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segframe.runs.load import COLUMNS, row_of
+from segframe.runs.load import COLUMNS, values_of
 from segframe.runs.record import Record
 
 SHOWN = ("folder", "state", "model", "dataset", "strategy", "miou", "images_per_s", "age")
@@ -122,7 +122,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _values(record: Record, now: float) -> dict[str, Any]:
-    return {**record.config, **row_of(record), "age": now - record.started, "updated": now - record.updated}
+    return {**values_of(record), "age": now - record.started, "updated": now - record.updated}
 
 
 def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:

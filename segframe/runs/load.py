@@ -95,6 +95,11 @@ def row_of(record: Record) -> dict[str, Any]:
     }
 
 
+def values_of(record: Record) -> dict[str, Any]:
+    """Returns what conditions on a run may ask for: every key of its configuration and the values of ``COLUMNS``."""
+    return {**record.config, **row_of(record)}
+
+
 def differing_keys(records: Sequence[Record]) -> list[str]:
     """Returns the dotted keys whose values differ between runs, or that some lack, in the configuration's order."""
     known = [record.config for record in records if record.config]

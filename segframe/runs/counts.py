@@ -1,0 +1,141 @@
+"""The stored counts of several runs, brought together where they count the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segframe.config.options import ConfigError
+from segframe.metrics import per_image
+from segframe.metrics.per_image import Integers, PerImage
+from segframe.runfolder import command
+from segframe.runs.bootstrap import Run
+from segframe.runs.groups import Group
+from segframe.runs.record import Record
+from segframe.runs.scores import Floats
+
+_AGAIN = {"final": "last", "best": "best"}
+"""By the name of counts that a run leaves, the checkpoint whose evaluation stands in for them."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What groups of runs have counted in the same images.
+
+    Attributes:
+        images: Their names.
+        classes: The names of the classes.
+        absent: What a class counts as that does not occur.
+        true: Pixels of each image and class, (N, K).
+        groups: The counts of each group's runs.
+    """
+
+    images: list[str]
+    classes: list[str]
+    absent: str
+    true: Floats
+    groups: list[list[Run]]
+
+    def num_images_of_class(self) -> list[int]:
+        """Returns in how many images each class occurs, in the truth or in a prediction."""
+        occurs = self.true > 0
+        for group in self.groups:
+            for run in group:
+                occurs = occurs | (run.predicted > 0)
+        return [int(n) for n in occurs.sum(0)]
+
+
+def read_counts(groups: Sequence[Group], checkpoint: str) -> Counts:
+    """Returns the counts of all runs of groups.
+
+    Args:
+        groups: The runs.
+        checkpoint: Which evaluation: ``final``, ``best``, or the name of a file in ``per_image``.
+
+    Raises:
+        ConfigError: If a run has none, or runs were not evaluated on the same images, labels and classes.
+    """
+    first_record = groups[0].records[0]
+    first = _read(first_record, checkpoint)
+    right, true, predicted = first.sums()
+    found: list[list[Run]] = []
+    for group in groups:
+        found.append([])
+        for record in group.records:
+            if record is not first_record:
+                own = _read(record, checkpoint)
+                _check_same(first_record.folder, first, record.folder, own)
+                right, own_true, predicted = own.sums()
+                _check_labels(first_record.folder, first, true, record.folder, own_true)
+            found[-1].append(Run(right.astype(np.float64), predicted.astype(np.float64)))
+    return Counts(first.names, first.classes, first.absent, true.astype(np.float64), found)
+
+
+def _read(record: Record, checkpoint: str) -> PerImage:
+    names = [checkpoint, *([f"evaluation-{_AGAIN[checkpoint]}"] if checkpoint in _AGAIN else [])]
+    for name in names:
+        path = per_image.path_of(record.folder, name)
+        if path.is_file():
+            try:
+                return per_image.read(path)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+    raise ConfigError(_missing(record, checkpoint))
+
+
+def _missing(record: Record, checkpoint: str) -> str:
+    run, there = record.folder, sorted(path.stem for path in (record.folder / per_image.FOLDER).glob("*.npz"))
+    told = f"{run} ({record.state}) has no per-image counts of checkpoint={checkpoint}"
+    if there:
+        told += f"; it has {', '.join(there)}, and checkpoint={there[0]} takes those of all runs"
+    name = _AGAIN.get(checkpoint, "last")
+    if (run / "checkpoints" / f"{name}.ckpt").exists():
+        return f"{told}; this makes them: {command()} evaluate run={run} checkpoint={name}"
+    return told if there else f"{told}, and no checkpoint that could be evaluated"
+
+
+def _check_same(first_run: Path, first: PerImage, run: Path, own: PerImage) -> None:
+    if own.classes != first.classes:
+        raise ConfigError(
+            f"{first_run} and {run} have different classes: {_apart(first.classes, own.classes)}; scores of different "
+            "classes can't be compared"
+        )
+    if own.names != first.names:
+        raise ConfigError(
+            f"{first_run} and {run} were evaluated on different images, {len(first.names)} and {len(own.names)}: "
+            f"{_apart(first.names, own.names)}; evaluate both on the same data set (segframe evaluate run=RUN)"
+        )
+    if own.absent != first.absent:
+        raise ConfigError(
+            f"{first_run} has task.absent={first.absent} and {run} {own.absent}, so their means are of different "
+            f"classes; segframe evaluate run={run} checkpoint=last task.absent={first.absent} counts again, and "
+            "checkpoint=evaluation-last compares such counts"
+        )
+
+
+def _check_labels(first_run: Path, first: PerImage, true: Integers, run: Path, own_true: Integers) -> None:
+    differing = np.flatnonzero((true != own_true).any(1))
+    if len(differing):
+        image = int(differing[0])
+        totals = [int(pixels[image].sum()) for pixels in (true, own_true)]
+        raise ConfigError(
+            f"{first_run} and {run} were evaluated against different labels: those of {first.names[image]} have "
+            f"{totals[0]:,} and {totals[1]:,} counted pixels or other classes, {len(differing)} of {len(true)} images "
+            "differ; was one evaluated at another size, from another folder, or with another label map?"
+        )
+
+
+def _apart(one: Sequence[str], other: Sequence[str]) -> str:
+    """Returns what only one of two lists has."""
+    told = [
+        f"only the {which} has {', '.join(list(left)[:3])}{', ...' if len(left) > 3 else ''}"
+        for which, left in (
+            ("first", dict.fromkeys(x for x in one if x not in set(other))),
+            ("second", dict.fromkeys(x for x in other if x not in set(one))),
+        )
+        if left
+    ]
+    return " and ".join(told) or "their order differs"

@@ -1,0 +1,113 @@
+"""What a comparison says in words; a group is better or worse only where the interval leaves 0 out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from segframe.runs.comparison import CONFIDENCE, FEWEST_IMAGES, FEWEST_OF_CLASS, Comparison
+from segframe.runs.groups import Group
+
+_NAMES = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "dice": "mean Dice",
+    "fwiou": "frequency weighted IoU",
+}
+_OF_TWO = 12.7  # Student's t of one degree of freedom at 97.5 %
+
+
+def name_of(metric: str) -> str:
+    """Returns what a metric is called in a sentence."""
+    return _NAMES.get(metric, metric)
+
+
+def verdict(group: Group, first: Group, found: Comparison, number: int) -> str:
+    """Returns whether a group is better than the first, worse, or not shown to be either.
+
+    Args:
+        group: The group.
+        first: What it is compared with.
+        found: The comparison.
+        number: The group's place among the differences.
+    """
+    interval = found.differences[number].metric
+    numbers = (
+        f"{name_of(found.metric)} {interval.difference:+.4f}, {percent(found.confidence)} interval "
+        f"{interval.low:+.4f} to {interval.high:+.4f}"
+    )
+    if found.num_images < FEWEST_IMAGES:
+        return f"{found.num_images} images are too few to judge {group.letter} against {first.letter} by ({numbers})"
+    if interval.sign == 0:
+        return f"no difference shown between {group.letter} and {first.letter}: {numbers}"
+    return f"{group.letter} is {'better' if interval.sign > 0 else 'worse'} than {first.letter}: {numbers}"
+
+
+def remarks(groups: Sequence[Group], found: Comparison, checkpoint: str) -> list[str]:
+    """Returns what has to be known to read the intervals.
+
+    Args:
+        groups: What was compared.
+        found: The comparison.
+        checkpoint: Which evaluation it is of.
+    """
+    return [*_on_seeds(groups, found), *_on_images(found), *_on_choice(groups, found, checkpoint)]
+
+
+def percent(share: float) -> str:
+    """Returns a share such as 0.95 as ``95 %``."""
+    return f"{100 * share:.4g} %"
+
+
+def _on_seeds(groups: Sequence[Group], found: Comparison) -> Iterator[str]:
+    single = [group.letter for group in groups if group.is_single]
+    several = [group for group in groups if not group.is_single]
+    if not several:
+        yield (
+            "Each is one run, so the intervals are over draws of images alone: they compare these runs, not the "
+            "methods. Another seed may differ by more. Train further seeds, and give a group's runs with commas."
+        )
+        return
+    if single:
+        verb = "is" if len(single) == 1 else "are each"
+        yield f"{' and '.join(single)} {verb} one run: how that varies with the seed is not in the interval."
+    paired = [group.letter for group, d in zip(groups[1:], found.differences, strict=True) if d.paired]
+    if paired:
+        yield (
+            f"{' and '.join([groups[0].letter, *paired])} have the same seeds, so runs of one seed were compared with "
+            "each other; the intervals are over draws of images and of seeds."
+        )
+    if len(paired) + len(single) < len(groups) - 1:
+        yield "Groups of other seeds were compared as wholes; the intervals are over draws of images and of seeds."
+    two = [group.letter for group in several if len(group.records) == 2]
+    if two:
+        yield (
+            f"{' and '.join(two)}: two seeds are hardly enough to judge by, as the interval has to reach {_OF_TWO:g} "
+            "standard errors to either side; three make it a third as long."
+        )
+
+
+def _on_images(found: Comparison) -> Iterator[str]:
+    yield (
+        f"Images: {found.resamples:,} resamples of {found.num_images} validation images, the same for all runs (paired "
+        "bootstrap, percentiles widened for the number of images)."
+    )
+    if found.rare:
+        names = [f"{name} ({count})" for name, count in found.rare.items()]
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        yield (
+            f"Fewer than {FEWEST_OF_CLASS} images hold {', '.join(names[:6])}{more}: such an IoU hardly varies among "
+            "resamples, and as far as it counts the interval is too short."
+        )
+    if any(interval is not None for d in found.differences for interval in d.classes):
+        yield f"Each class's interval is at {percent(found.confidence)} by itself: of many, some leave 0 out by chance."
+
+
+def _on_choice(groups: Sequence[Group], found: Comparison, checkpoint: str) -> Iterator[str]:
+    if len(groups) > 2:
+        yield (
+            f"{len(groups) - 1} comparisons with {groups[0].letter} share the {percent(1 - CONFIDENCE)} in which one "
+            f"may be wrong: each interval is at {percent(found.confidence)} (Bonferroni)."
+        )
+    if checkpoint == "best":
+        yield "Each run's best epoch was chosen by these images, so all scores are somewhat too high."

@@ -1,0 +1,103 @@
+import csv
+import re
+import subprocess
+import sys
+
+import pytest
+
+from segframe.sweep.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def several(write_run, tmp_path_factory):
+    root = tmp_path_factory.mktemp("several")
+    write_run(root / "sweeps/s/trials/0000", "optimizer.lr=1", skill=0.4)
+    write_run(root / "sweeps/s/trials/0001", "optimizer.lr=2", skill=0.65)
+    for number in (0, 1):
+        Trial(number, {}, ["model=tiny"], root / f"sweeps/s/trials/{number:04d}", state="finished").write()
+    (root / "sweeps/s/sweep.json").write_text("{}")
+    write_run(root / "day/one", "seed=1", skill=0.8)
+    write_run(root / "day/two", "optimizer.lr=0.5", skill=0.6)
+    write_run(root / "day/three", "model=segnet_basic", "seed=2", skill=0.9, status="interrupted")
+    return root
+
+
+def folders(said):
+    return re.findall(
+        r"(?:day|sweeps)/\S+", "\n".join(line for line in said.splitlines() if not line.startswith("sweep "))
+    )
+
+
+def test_newest_first_and_sweeps_in_one_line(segframe, several):
+    code, said, told = segframe("runs", several)
+    assert code == 0, told
+    assert folders(said) == ["day/three", "day/two", "day/one", "sweeps/s"]
+    assert "sweep 2/2" in said
+    assert f"2 finished of 2; best mIoU 0.6500 in trial 1; its trials: segframe runs {several}/sweeps/s" in said
+    _, said, _ = segframe("runs", several / "sweeps/s")
+    assert folders(said) == ["sweeps/s/trials/0001", "sweeps/s/trials/0000"]
+    assert "optimizer.lr" in said.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["sort=-miou"], ["day/three", "day/one", "sweeps/s", "day/two"]),
+        (["model=tiny", "sort=miou"], ["day/two", "sweeps/s", "day/one"]),
+        (["miou>0.6", "sort=miou"], ["sweeps/s", "day/one", "day/three"]),
+        (["state!=finished"], ["day/three"]),
+        (["seed=1,2", "sort=seed"], ["day/one", "day/three"]),
+        (["optimizer.lr=0.5"], ["day/two"]),
+        (["model=seg*"], ["day/three"]),
+        (["loss.class_weights=null", "seed>=2"], ["day/three"]),
+    ],
+)
+def test_conditions_and_orders(segframe, several, words, expected):
+    code, said, told = segframe("runs", several, *words)
+    assert code == 0, told
+    assert folders(said) == expected
+
+
+def test_a_csv_holds_every_run(segframe, several, tmp_path):
+    out = tmp_path / "new/table.csv"
+    code, said, _ = segframe("runs", several, "columns=folder,optimizer.lr,age", f"out={out}")
+    assert code == 0
+    assert said.splitlines()[0].split() == ["folder", "optimizer.lr", "age"]
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert {row["optimizer.lr"] for row in rows if row["sweep"]} == {"1.0", "2.0"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sort=-mio"], "mio: there is no such column or key; did you mean `miou`?"),
+        (["columns=folder,modl"], "modl: there is no such column or key; did you mean `model`?"),
+        (["optimizer.rl=1"], "did you mean `optimizer.lr`?"),
+        (["model=nothing"], "none of 5 runs has model=nothing; there are model: segnet_basic, tiny"),
+        (["miou>high"], "`high` is no number"),
+        (["out=table.xlsx"], "give out=FILE.csv"),
+        (["-x"], "takes no such flag"),
+        (["elsewhere"], "there is no folder"),
+    ],
+)
+def test_wrong_words_are_told(segframe, several, words, told):
+    code, _, said = segframe("runs", *([several] if words != ["elsewhere"] else []), *words)
+    assert code == 2
+    assert told in said
+
+
+def test_an_empty_folder_says_where_it_looked(segframe, tmp_path):
+    code, _, told = segframe("runs", tmp_path)
+    assert code == 2
+    assert f"there is no run folder at or below {tmp_path}" in told
+
+
+def test_it_needs_no_torch(several):
+    code = (
+        f"from segframe.cli import main; main(['runs', {str(several)!r}]); import sys; sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(several / "day/one") in done.stdout  # whole paths in a pipe
