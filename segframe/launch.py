@@ -61,12 +61,12 @@ def start_ranks(
     context.set_forkserver_preload(list(PRELOADED))
     shared = {key: text for key, text in os.environ.items() if not key.startswith(_FOREIGN)}
     shared |= {"WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(num_ranks), "GROUP_RANK": "0"}
-    shared |= {"MASTER_ADDR": "127.0.0.1"}
     shared.setdefault("OMP_NUM_THREADS", str(max(1, _num_cores() // num_ranks)))
-    shared |= environment or {}
+    shared |= {"MASTER_ADDR": "127.0.0.1", **(environment or {})}
     team = Team([])
     # The socket is open before any rank looks for it, and no other run can take the port.
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, _server_without_interrupts():
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        _start_server()
         shared["MASTER_PORT"] = str(listener.getsockname()[1])
         for rank in range(num_ranks):
             variables = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -215,6 +215,7 @@ def _be_rank(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(END, _end_for_another)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # The server has imported them without these variables.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(variables["OMP_NUM_THREADS"]))
@@ -244,22 +245,21 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@contextmanager
-def _server_without_interrupts() -> Iterator[None]:
-    """Starts the server deaf to Ctrl-C, which would break off its imports with a traceback."""
+def _start_server() -> None:
+    """Starts the server deaf to Ctrl-C, which would break off its imports, and to SIGTERM, which the ranks take."""
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return  # only the first one may
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         from multiprocessing import forkserver
 
         _start_tracker()
         _take_short_folder()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # a scheduler may send it to every process
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGINT, before)
-    yield
 
 
 @contextmanager
