@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from pathlib import Path
 
 from segframe.cli import dispatch
 from segframe.config.compose import compose, resolved
 from segframe.config.overrides import name_of, value_of
+
+# tqdm, as other packages import it, misses its widgets in a notebook; segframe's own progress needs none.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 class VerbError(RuntimeError):

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H rows, W columns, K classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ ONE_DEVICE = (
 """However a run was trained: the best device that is here, alone, in float32."""
 
 _QUIET_S = 2.0  # seconds after which a loop shows its progress
+
+# tqdm, as other packages import it, misses its widgets in a notebook; segframe's own progress needs none.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 class TrainedNet:

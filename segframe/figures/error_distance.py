@@ -71,8 +71,9 @@ def _bars(
 ) -> None:
     axes.bar(np.arange(len(percents)) + offset, percents, width, color=colour, label=label, zorder=2)
     for place, value in enumerate(percents):
+        text = "0" if value == 0 else f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.05 else "< 0.1"
         axes.annotate(
-            "none" if is_empty is not None and is_empty[place] else canvas.percent(value / 100),
+            "none" if is_empty is not None and is_empty[place] else text,
             (place + offset, value),
             (0, 2),
             textcoords="offset points",

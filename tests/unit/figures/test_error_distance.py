@@ -18,7 +18,7 @@ def test_rates_and_shares_are_those_of_the_counts():
     left, right = figure.axes
     assert heights(left) == pytest.approx([50, 5, 0, 0.625])
     assert heights(right) == pytest.approx([100 * n / 60 for n in (50, 5, 0, 5)] + [10, 10, 0, 80])
-    assert [text.get_text() for text in left.texts] == ["50", "5", "none", "0.62"]
+    assert [text.get_text() for text in left.texts] == ["50", "5.0", "none", "0.6"]
     assert [label.get_text() for label in right.get_xticklabels()] == ["up to 1", "1 to 2", "2 to 4", "over 4"]
     figure.canvas.draw()
     for axes in figure.axes:
