@@ -66,7 +66,7 @@ def averaged(score: Callable[[Tensor], Tensor], image_BCHW: Tensor, scales: Sequ
     height, width = image_BCHW.shape[-2:]
     total = None
     for scale in scales:
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        size = _scaled(height, width, scale)
         scaled = F.interpolate(image_BCHW, size=size, mode="bilinear", align_corners=False)
         for mirrored in (False, True) if flip else (False,):
             logits = score(scaled.flip(-1) if mirrored else scaled)
@@ -123,6 +123,23 @@ class Inference:
         if self._scales == (1.0,) and not self._flip:
             return score(image_BCHW)
         return averaged(score, image_BCHW, self._scales, self._flip)
+
+    def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Returns the rows and columns of what the net gets of an image, each size once.
+
+        Args:
+            height: Rows of the image.
+            width: Its columns.
+        """
+        scaled = [_scaled(height, width, scale) for scale in self._scales]
+        if self._mode == "slide":
+            rows, columns = self._window
+            scaled = [(min(h, rows), min(w, columns)) for h, w in scaled]
+        return list(dict.fromkeys(scaled))
+
+
+def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _spans(length: int, window: int, stride: int) -> Iterator[slice]:

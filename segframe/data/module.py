@@ -90,7 +90,7 @@ class DataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of this rank's evaluation images."""
         rank, world_size = self._rank_and_world_size()
-        sampler = EvalBatchSampler(self._num_evaluated(), self.val_batch_size, rank, world_size)
+        sampler = EvalBatchSampler(self.num_evaluated(), self.val_batch_size, rank, world_size)
         loader = DataLoader(
             EvalSamples(self.val, self._row_part()),
             batch_sampler=sampler,
@@ -161,6 +161,13 @@ class DataModule(pl.LightningDataModule):
         image, mask = (x.to(device, non_blocking=True) for x in (batch.image, batch.mask))
         return batch._replace(image=image, mask=mask)
 
+    def num_evaluated(self) -> int:
+        """Returns how many images trainer.limit_val_batches leaves, whatever the number of ranks."""
+        limit = getattr(self.trainer, "val_limit", 1.0)
+        batches = -(-self.num_val // self.val_batch_size)
+        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+        return min(self.num_val, batches * self.val_batch_size)
+
     def _rank_and_world_size(self) -> tuple[int, int]:
         strategy: Any = None if self.trainer is None else self.trainer.strategy
         return getattr(strategy, "data_rank", 0), getattr(strategy, "data_size", 1)
@@ -168,13 +175,6 @@ class DataModule(pl.LightningDataModule):
     def _row_part(self) -> tuple[int, int]:
         strategy: Any = None if self.trainer is None else self.trainer.strategy
         return getattr(strategy, "row_part", (0, 1))
-
-    def _num_evaluated(self) -> int:
-        """Returns how many images trainer.limit_val_batches leaves, whatever the number of ranks."""
-        limit = getattr(self.trainer, "val_limit", 1.0)
-        batches = -(-self.num_val // self.val_batch_size)
-        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-        return min(self.num_val, batches * self.val_batch_size)
 
     def _loader_options(self) -> dict[str, Any]:
         pin = self.pin_memory

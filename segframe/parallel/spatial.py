@@ -98,7 +98,7 @@ class SplitRows(ProcessGroupStrategy):
                     "not follow; set task.compile=false, or take strategy=ddp or fsdp."
                 )
             check_loss(task.loss, len(task.classes), self._rows.size)
-            for height, width in _sizes(task.trainer):
+            for height, width in _sizes(getattr(task.trainer, "datamodule", None), task.inference):
                 trial(net, height, width, self._rows.size)
         super().parallelize(net)
 
@@ -204,20 +204,27 @@ class Spatial(SplitRows, DDP):
         )
 
 
-def _sizes(trainer: Any) -> list[tuple[int, int]]:
+def _sizes(data: Any, inference: Any) -> list[tuple[int, int]]:
     """Returns the sizes of the images that the net will get, as far as they are known before the first."""
-    data = getattr(trainer, "datamodule", None)
-    crop = getattr(getattr(data, "augment", None), "crop_size", None)
-    sizes = _of_images(getattr(data, "train", None)) if crop is None else [(int(crop[0]), int(crop[1]))]
-    val = _of_images(getattr(data, "val", None))
-    evaluates_all = getattr(trainer, "limit_val_batches", 1.0) == 1.0
-    return [*sizes, *(val if evaluates_all else val[:1])] or [_USUAL]
+    if data is None:
+        return [_USUAL]
+    crop = data.augment.crop_size
+    sizes = _of_images(data.train, data.num_train) if crop is None else [(int(crop[0]), int(crop[1]))]
+    evaluated = [size for image in _of_images(data.val, data.num_evaluated()) for size in inference.sizes(*image)]
+    return list(dict.fromkeys([*sizes, *evaluated]))
 
 
-def _of_images(images: Any) -> list[tuple[int, int]]:
-    """Returns the size of the first image, and of that with the fewest rows, among many spread over the data set."""
-    if not isinstance(images, FileBacked) or not len(images):  # type: ignore[arg-type]
+def _of_images(images: Any, count: int) -> list[tuple[int, int]]:
+    """Returns the size of the first image, and of that with the fewest rows, among many spread over those that count.
+
+    Args:
+        images: A data set.
+        count: How many of its images are used, from the first.
+    """
+    if not count:
         return []
-    number = len(images)  # type: ignore[arg-type]
-    known = [images.size(index) for index in range(0, number, -(-number // _MANY))]
+    if not isinstance(images, FileBacked):
+        height, width = images[0][0].shape[-2:]  # what is made up has one size
+        return [(int(height), int(width))]
+    known = [images.size(index) for index in range(0, count, -(-count // _MANY))]
     return list(dict.fromkeys([known[0], min(known)]))
