@@ -157,3 +157,14 @@ def test_missing_package(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clean.setitem(sys.modules, "wandb", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'segframe\[wandb\]'"):
         Wandb(str(tmp_path))
+
+
+def test_under_wandbs_agent_the_run_is_the_agents(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Wandb(str(tmp_path)).version
+    clean.setenv("WANDB_RUN_ID", "left0ver")
+    assert Wandb(str(tmp_path)).version != "left0ver", "only a sweep's agent decides"
+    clean.setenv("WANDB_SWEEP_ID", "sw33p")
+    clean.setenv("WANDB_RUN_ID", "ag3ntrun")
+    found = Wandb(str(tmp_path), project="mine", entity="us")
+    assert (found.version, (tmp_path / "wandb_id").read_text()) == ("ag3ntrun", "ag3ntrun\n")
+    assert [found._wandb_init[key] for key in ("id", "project", "entity", "name")] == [None] * 4
