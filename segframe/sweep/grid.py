@@ -84,3 +84,6 @@ class Grid:
     def trials(self) -> list[Trial]:
         """Returns every trial that was given out, by number."""
         return [self._trials[number] for number in sorted(self._trials)]
+
+    def close(self) -> None:
+        """Does nothing: files are all that it has."""

@@ -12,11 +12,13 @@ from segframe.sweep.grid import words_of
 from segframe.sweep.optuna_storage import load_optuna, open_storage, told
 from segframe.sweep.outcome import value_of
 from segframe.sweep.samplers import pruner_of, sampler_of
+from segframe.sweep.search import StudyLostError
 from segframe.sweep.settings import Sweep
 from segframe.sweep.trial import State, Trial, read_all, trial_folder
 
 _FOLDER = "sweep folder"
 _ERROR = "error"
+_OF_DATABASES = ("sqlalchemy", "psycopg", "psycopg2", "redis")
 _STATES: dict[str, State] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -38,10 +40,15 @@ class OptunaSearch:
     def __init__(self, sweep: Sweep, axes: Sequence[Axis]) -> None:
         self._sweep, self._axes = sweep, list(axes)
         self._optuna = load_optuna()
-        self._study = self._open()
         self._handles: dict[int, Any] = {}
         self._trials = {trial.number: trial for trial in read_all(sweep.folder)}
-        self._take_over()
+        self._storage = open_storage(sweep.settings.search.storage, sweep.folder)
+        try:
+            self._study = self._open()
+            self._take_over()
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self) -> Trial | None:
         """Returns a new trial with the parameters that Optuna chooses; None when there are enough."""
@@ -83,12 +90,18 @@ class OptunaSearch:
         """Returns every trial that was given out, by number."""
         return [self._trials[number] for number in sorted(self._trials)]
 
+    def close(self) -> None:
+        """Gives back the connections to a database."""
+        engine = getattr(getattr(self._storage, "_backend", None), "engine", None)
+        self._storage.remove_session()
+        if engine is not None:
+            engine.dispose()
+
     def _open(self) -> Any:
         settings, folder = self._sweep.settings, self._sweep.folder
-        storage = open_storage(settings.search.storage, folder)
         with _database_told():
             study = self._optuna.create_study(
-                storage=storage,
+                storage=self._storage,
                 study_name=folder.name,
                 direction=settings.direction,
                 pruner=pruner_of(settings.search, self._sweep.num_epochs),
@@ -149,8 +162,7 @@ class OptunaSearch:
         """Returns Optuna's object of a trial, of an earlier driver too."""
         if number not in self._handles:
             self._study.sampler = sampler_of(self._sweep.settings.search, self._axes, number)
-            storage = self._study._storage
-            trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
             self._handles[number] = self._optuna.trial.Trial(self._study, trial_id)
         return self._handles[number]
 
@@ -170,16 +182,8 @@ def _database_told() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "psycopg", "redis") and not _is_wrapped(
-            error
-        ):
+        # Those of packages that need not be installed.
+        packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+        if packages.isdisjoint(_OF_DATABASES) and type(error).__name__ != "StorageInternalError":
             raise
         raise StudyLostError(f"the study's database does not answer: {told(error)}") from error
-
-
-def _is_wrapped(error: BaseException) -> bool:
-    return type(error).__name__ == "StorageInternalError"
-
-
-class StudyLostError(ConnectionError):
-    """The database of a study was there and is not any more."""

@@ -7,6 +7,10 @@ from typing import Protocol
 from segframe.sweep.trial import State, Trial
 
 
+class StudyLostError(ConnectionError):
+    """The database that a search keeps its study in was there and is not any more."""
+
+
 class Search(Protocol):
     """Gives trials out and takes their values; whatever is killed when, it loses none and counts none twice."""
 
@@ -37,3 +41,6 @@ class Search(Protocol):
 
     def trials(self) -> list[Trial]:
         """Returns every trial that was ever given out, by number."""
+
+    def close(self) -> None:
+        """Gives back connections; what is known stays known."""

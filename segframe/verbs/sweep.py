@@ -23,7 +23,7 @@ from segframe.sweep.driver import Driver
 from segframe.sweep.grid import Grid
 from segframe.sweep.live import display
 from segframe.sweep.request import Request, read
-from segframe.sweep.search import Search
+from segframe.sweep.search import Search, StudyLostError
 from segframe.sweep.settings import Sweep
 from segframe.sweep.trial import Trial, read_all
 
@@ -69,8 +69,12 @@ def main(words: Sequence[str]) -> int:
         driver = Driver(sweep, search, starter, needs.of, shown, lambda trials: results.record(sweep, trials))
         try:
             stop_signal = driver.run([trial for trial in known if not trial.has_ended])
+        except StudyLostError as error:
+            print(f"\nerror: {error}; when it does again, go on with: {sweep.command}", file=sys.stderr)
+            return 1
         finally:
             shown.close()
+            search.close()
         return _told(sweep, search.trials(), stop_signal)
 
 

@@ -178,7 +178,10 @@ def drive(words, launcher=None, shown=None):
         else:
             search = Grid(sweep.folder, request.axes, request.words, sweep.num_trials)
         driver = Driver(sweep, search, launcher, lambda words: Need(1, 1), shown or Silent(), lambda trials: None)
-        stopped = driver.run([trial for trial in known if not trial.has_ended])
+        try:
+            stopped = driver.run([trial for trial in known if not trial.has_ended])
+        finally:
+            search.close()
         return search.trials(), stopped
 
 
