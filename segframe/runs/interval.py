@@ -85,14 +85,17 @@ def with_seeds(
 
 
 def _half_length(samples: Sequence[Sequence[float]], confidence: float) -> float:
-    """Returns half a t interval of the means' difference, by Welch's degrees of freedom; 0 without a sample."""
+    """Returns half a t interval of the means' difference; 0 without a sample."""
     if not samples:
         return 0.0
     variances = [variance(values) / len(values) for values in samples]
     if not any(variances):
         return 0.0
     spread = sum(v**2 / (len(values) - 1) for v, values in zip(variances, samples, strict=True))
-    freedom = max(1, math.floor(sum(variances) ** 2 / spread + 1e-9))
+    welch = math.floor(sum(variances) ** 2 / spread + 1e-9)
+    fewest = min(map(len, samples)) - 1
+    # Two values may be close to each other by chance, and Welch's rule would then go by the other sample alone.
+    freedom = fewest if fewest == 1 else max(fewest, welch)
     return t_quantile((1 + confidence) / 2, freedom) * math.sqrt(sum(variances))
 
 
