@@ -16,7 +16,7 @@ from segframe.figures.sweep_scale import MISSING, PRUNED, Point, Scale, broken, 
 from segframe.wording import shown_score
 
 _TEXT = 8.5
-_STEP, _HEIGHT, _BOTTOM, _RIGHT = 1.45, 3.2, 0.5, 0.65
+_STEP, _HEIGHT, _RIGHT = 1.45, 3.2, 0.65
 _NAME_LETTERS = 15
 _TICK_WIDTH = 1.1
 _SPREAD = 0.3  # of the distance of two names
@@ -43,12 +43,17 @@ def sweep_parallel_figure(points: Sequence[Point], metric: str, is_maximized: bo
     drawn = [*valued(points, PRUNED), *sorted(valued(points), key=lambda p: p.value or 0, reverse=not is_maximized)]
     axes_of = scales(points, logs)
     titles = [broken(name, _NAME_LETTERS) for name in [*(scale.name for scale in axes_of), canvas.short(metric)]]
+    halves = [canvas.text_width(titles[end].split("\n"), _TEXT, "bold") / 2 + 0.1 for end in (0, -1)]
+    texts = [canvas.clipped(text, _TICK_WIDTH, _TEXT - 1) for scale in axes_of[:1] for _, text in scale.ticks()]
+    left, right = max(halves[0], canvas.text_width(texts, _TEXT - 1) + 0.2), max(_RIGHT, halves[1])
+    foot = _foot(points, is_maximized)
+    wide = canvas.text_width(foot, _TEXT - 0.5) + 0.3
+    width = max(left + len(axes_of) * _STEP + right, wide, 4.0)
+    below = 0.25 + len(foot) * canvas.line_height(_TEXT)
     top = 0.25 + max(title.count("\n") + 1 for title in titles) * canvas.line_height(_TEXT)
-    ticks = [[canvas.clipped(text, _TICK_WIDTH, _TEXT - 1) for _, text in scale.ticks()] for scale in axes_of[:1]]
-    left = max(0.6, canvas.text_width([text for names in ticks for text in names], _TEXT - 1) + 0.2)
-    width = max(left + len(axes_of) * _STEP + _RIGHT, 4.0)
-    figure = canvas.new_figure(width, _BOTTOM + _HEIGHT + top)
-    axes = canvas.add_axes(figure, left, _BOTTOM, width - left - _RIGHT, _HEIGHT)
+    figure = canvas.new_figure(width, below + _HEIGHT + top)
+    canvas.write(figure, 0.15, below - 0.12, "\n".join(foot), _TEXT - 0.5, color=canvas.MUTED)
+    axes = canvas.add_axes(figure, left, below, width - left - right, _HEIGHT)
     _frame(axes, titles)
     if not drawn:
         axes.text(0.5, 0.5, "no trial has a value yet", transform=axes.transAxes, ha="center", color=canvas.MUTED)
@@ -57,7 +62,6 @@ def sweep_parallel_figure(points: Sequence[Point], metric: str, is_maximized: bo
     for place, scale in enumerate([*axes_of, values]):
         _ticks(axes, place, scale, "left" if scale is values else "right")
     _lines(axes, drawn, axes_of, values, is_maximized)
-    _foot(figure, points, is_maximized)
     return figure
 
 
@@ -142,13 +146,14 @@ def _colors() -> ListedColormap:
     return ListedColormap(colormaps["viridis"].reversed()(range(20, 256)))
 
 
-def _foot(figure: Figure, points: Sequence[Point], is_maximized: bool) -> None:
+def _foot(points: Sequence[Point], is_maximized: bool) -> list[str]:
+    """Returns what is said below: what the colours are, and which trial is the best."""
     finished, pruned = valued(points), valued(points, PRUNED)
-    parts = []
+    lines = []
     if finished:
         best = (max if is_maximized else min)(finished, key=lambda point: point.value or 0.0)
-        parts.append(f"{len(finished)} finished, the darker the better; thick: trial {best.number}")
-        parts[-1] += f" ({shown_score(best.value)})"
+        thick = f"thick: trial {best.number} ({shown_score(best.value)})"
+        lines.append(f"{len(finished)} finished, the darker the better; {thick}")
     if pruned:
-        parts.append(f"grey, dashed: {len(pruned)} pruned")
-    canvas.write(figure, 0.15, 0.3, "; ".join(parts), _TEXT - 0.5, color=canvas.MUTED)
+        lines.append(f"grey, dashed: {len(pruned)} pruned")
+    return lines

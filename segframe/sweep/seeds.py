@@ -33,7 +33,7 @@ class OverSeeds:
 
 
 def over_seeds(trials: Sequence[Trial], is_higher_better: bool) -> list[OverSeeds]:
-    """Returns the groups of trials that differ in nothing but ``seed``, the best mean first; none without seeds.
+    """Returns the groups of trials that differ in nothing but ``seed``, the best mean first; none where all are alone.
 
     Args:
         trials: Any; finished ones that have a value count.
@@ -44,7 +44,7 @@ def over_seeds(trials: Sequence[Trial], is_higher_better: bool) -> list[OverSeed
         if SEED in trial.params:
             key = " ".join(f"{name}={value!r}" for name, value in trial.params.items() if name != SEED)
             groups.setdefault(key, []).append(trial)
-    if len({trial.params[SEED] for members in groups.values() for trial in members}) < 2:
+    if max(map(len, groups.values()), default=0) < 2:
         return []
     found = [_group(members) for members in groups.values()]
     return sorted((g for g in found if g is not None), key=lambda g: -g.mean if is_higher_better else g.mean)

@@ -41,12 +41,22 @@ def many() -> list[Point]:
     return points
 
 
-CASES = {"few": FEW, "failed": FAILED, "odd": ODD, "long": LONG, "many": many(), "one": FEW[:1], "none": []}
+PRUNED = [*FEW, Point(2, "pruned", 0.1, {"lr": 1e-4}), Point(3, "pruned", 0.2, {"lr": 1e-4})]
+CASES = {
+    "few": FEW,
+    "pruned": PRUNED,
+    "failed": FAILED,
+    "odd": ODD,
+    "long": LONG,
+    "many": many(),
+    "one": FEW[:1],
+    "none": [],
+}
 
 
 def figures(points):
     yield sweep_history_figure(points, "val/miou", True)
-    yield sweep_parallel_figure(points, "val/miou", True, {"optimizer.lr": True})
+    yield sweep_parallel_figure(points, "val/a_long_metric (best)", True, {"optimizer.lr": True})
     for scale in scales(points, {}):
         yield sweep_slice_figure(points, scale.name, "val/miou", {"optimizer.lr": True})
 

@@ -228,6 +228,7 @@ def test_means_over_seeds(tmp_path, capsys):
     assert second.mean == pytest.approx(0.6)  # it holds the best single trial
     assert over_seeds(trials, False)[0] == second
     assert over_seeds([t for t in trials if t.params["seed"] == 0], True) == []
+    assert over_seeds([trials[0], trials[3]], True) == [], "each has a rate of its own, as in a search over a range"
     results.show(a_sweep(tmp_path, ("lr", "seed"), 5), trials)
     assert "0.01  0.6100     0.0141  2 of 3" in capsys.readouterr().out
 
