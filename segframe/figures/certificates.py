@@ -33,6 +33,7 @@ def certificates_figure(result: Mapping[str, Any]) -> Figure:
     compared = [
         (row["strategy"].replace("strategy.", ""), judged)
         for row in result["rows"]
+        if "report" in row  # what was refused compares nothing
         for judged in row["report"]["rows"]
         if judged["precision"] == "fp64" and judged["difference"] is not None
     ]

@@ -19,6 +19,7 @@ def certificate(strategy, **differences):
 
 def test_points_are_the_differences_in_fp64():
     rows = [certificate("ddp", loss=1e-15, gradients=0.0), certificate("hybrid strategy.data=2", loss=2e-4)]
+    rows.append({"strategy": "spatial", "verdict": "refused", "why": "it looks at whole images"})
     (axes,) = certificates_figure({"rows": rows}).axes
     points = {line.get_label(): sorted(line.get_xdata()) for line in axes.lines if line.get_marker() != "None"}
     assert points == {"ddp": [1e-18, 1e-15], "hybrid data=2": [2e-4]}
