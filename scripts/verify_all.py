@@ -2,23 +2,27 @@
 
 python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md] [WORD]
 
-What is already in the file for equal code is kept, so an interrupted matrix goes on where it stopped.
+What is already in the file for equal code and words is kept, so an interrupted matrix goes on where it stopped; what
+failed without numbers is tried again. WORD is any of `segframe train`. The exit code is 0 if nothing failed, 1 if
+something did, 2 for wrong words, which are found before anything runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from segframe.certificate.report import Report
-from segframe.certificate.run import RankError, certify
+from segframe.certificate.run import RankError, certify, check
 from segframe.config.options import ConfigError
 from segframe.runfolder import git_state, versions, write_json
 
@@ -40,40 +44,82 @@ _MARKS = "<!-- table -->", "<!-- end of table -->"
 
 
 def main(words: list[str]) -> int:
-    """Runs the matrix; returns 1 if a certificate failed.
+    """Runs the matrix.
 
     Args:
         words: The command line.
+
+    Returns:
+        1 if a certificate failed, 2 for wrong words, 130 after Ctrl-C, otherwise 0.
     """
-    given = dict(word.split("=", 1) for word in words)
-    extra = [f"{name}={value}" for name, value in given.items() if name not in _OWN_WORDS]
-    strategies = _chosen(given.get("strategies"), "strategy", _LEFT_OUT)
-    models = _chosen(given.get("models"), "model", set())
-    ranks = [int(text) for text in given.get("ranks", "2,3,4").split(",")]
-    out = Path(given.get("out", ROOT / "benchmarks/certificate_cpu.json"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rows: list[dict[str, Any]] = _kept(out)
+    try:
+        return _run(_Matrix(words))
+    except ConfigError as error:
+        print(f"verify_all: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("verify_all: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        return 130
+
+
+class _Matrix:
+    """What a command line asks for.
+
+    Attributes:
+        cases: The words of a strategy, a model and a number of ranks each.
+        extra: Words for all of them.
+        out: The file of results.
+        docs: The page with the table.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        if wrong := [word for word in words if "=" not in word]:
+            raise ConfigError(f"{wrong[0]} is no KEY=VALUE; expected words such as ranks=2,3 models=unet,pspnet")
+        given = dict(word.split("=", 1) for word in words)
+        self.extra = [f"{name}={value}" for name, value in given.items() if name not in _OWN_WORDS]
+        strategies = _chosen(given.get("strategies"), "strategy", _LEFT_OUT)
+        models = _chosen(given.get("models"), "model", set())
+        ranks = [_number(text) for text in given.get("ranks", "2,3,4").split(",")]
+        self.cases = [(s, m, n) for m in models for n in ranks for s in _words(strategies, n)]
+        if not self.cases:
+            raise ConfigError(f"ranks={given['ranks']} makes up no grid of {', '.join(strategies)}, which take 4")
+        self.out = Path(given.get("out", ROOT / "benchmarks/certificate_cpu.json"))
+        self.docs = Path(given.get("docs", ROOT / "docs/certificate.md"))
+        if not self.out.parent.is_dir():
+            raise ConfigError(f"out={self.out}: there is no folder {self.out.parent}")
+        if not self.docs.is_file() or any(self.docs.read_text(encoding="utf-8").count(m) != 1 for m in _MARKS):
+            raise ConfigError(f"docs={self.docs} is no page with the lines {' and '.join(_MARKS)}, once each")
+
+    def words(self, strategy: str, model: str, count: int) -> list[str]:
+        """Returns the words of a case."""
+        return [*f"strategy={strategy}".split(), f"model={model}", *_size(count), *self.extra]
+
+
+def _run(matrix: _Matrix) -> int:
+    rows = _kept(matrix)
     done = {(row["strategy"], row["model"], row["ranks"]) for row in rows}
-    cases = [(s, m, n) for m in models for n in ranks for s in _words(strategies, n)]
-    wanted = [case for case in cases if case not in done]
+    wanted = [case for case in matrix.cases if case not in done]
+    for case in tqdm(wanted, desc="words", leave=False):
+        check(matrix.words(*case), case[2])
     with tempfile.TemporaryDirectory(prefix="segframe-references-") as folder:
-        for strategy, model, count in (bar := tqdm(wanted, initial=len(cases) - len(wanted), total=len(cases))):
+        total = len(matrix.cases)
+        for case in (bar := tqdm(wanted, initial=total - len(wanted), total=total)):
+            strategy, model, count = case
             bar.set_description(f"{strategy}, {model}, {count} ranks")
-            rows.append(
-                {
-                    "strategy": strategy,
-                    "model": model,
-                    "ranks": count,
-                    **_certified(
-                        [*f"strategy={strategy}".split(), f"model={model}", *_size(count), *extra], count, folder
-                    ),
-                }
-            )
-            write_json(out, {"versions": versions(), "git": git_state(), "rows": rows})
-    _write_table(Path(given.get("docs", ROOT / "docs/certificate.md")), rows)
+            made_by = {"strategy": strategy, "model": model, "ranks": count, "words": matrix.extra, "code": _code()}
+            rows.append({**made_by, **_certified(matrix.words(*case), count, folder)})
+            write_json(matrix.out, {"versions": versions(), "git": git_state(), "rows": rows})
+    _write_table(matrix.docs, rows)
     failed = [row for row in rows if row["verdict"] == "FAIL"]
-    print(f"{len(rows) - len(failed)} of {len(rows)} did not fail; wrote {out}")
+    print(f"{len(rows) - len(failed)} of {len(rows)} did not fail; wrote {matrix.out}")
     return 1 if failed else 0
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise ConfigError(f"ranks={text} is not allowed; allowed: integers >= 2 with commas between, such as 2,3,4")
+    return int(text)
 
 
 def _words(strategies: list[str], count: int) -> list[str]:
@@ -98,22 +144,35 @@ def _chosen(text: str | None, group: str, left_out: set[str]) -> list[str]:
     return sorted({file.stem for file in (ROOT / "conf" / group).glob("*.yaml")} - left_out)
 
 
-def _kept(out: Path) -> list[dict[str, Any]]:
-    if not out.is_file():
+def _kept(matrix: _Matrix) -> list[dict[str, Any]]:
+    """Returns the rows that need not be made again."""
+    if not matrix.out.is_file():
         return []
-    content = json.loads(out.read_text(encoding="utf-8"))
+    content = json.loads(matrix.out.read_text(encoding="utf-8"))
+    if content["versions"] != versions():
+        return []
+    code = _code()
     rows: list[dict[str, Any]] = content["rows"]
-    return rows if content["git"] == git_state() and content["versions"] == versions() else []
+    alike = [row for row in rows if row.get("code") == code and row.get("words") == matrix.extra]
+    return [row for row in alike if row["verdict"] == "refused" or "report" in row]
+
+
+@cache  # what runs is what was there at the start
+def _code() -> str:
+    """Returns a digest of all that decides numbers; a commit would be another for each file that is written here."""
+    files = sorted([*(ROOT / "segframe").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _certified(words: list[str], count: int, folder: str) -> dict[str, Any]:
-    """Returns a row of the matrix; what is refused says why."""
+    """Returns a row of the matrix; what is refused or fails without numbers says why."""
     try:
         report = certify(words, count, reference_dir=Path(folder))
-    except (ConfigError, RankError) as error:
-        text = str(error).strip()
-        is_refused = isinstance(error, ConfigError) or "Traceback" not in text
-        return {"verdict": "refused" if is_refused else "FAIL", "why": text}
+    except RankError as error:
+        return {"verdict": "refused" if error.is_refusal else "FAIL", "why": str(error).strip()}
     tqdm.write(report.verdict(), file=sys.stderr)
     return {"verdict": "PASS" if report.passed else "FAIL", **_worst(report), "report": report.as_json()}
 
@@ -132,7 +191,8 @@ def _write_table(page: Path, rows: list[dict[str, Any]]) -> None:
         found = row.get("differences", {})
         names = ("loss", "gradients", "parameters", "BatchNorm buffers", "confusion matrix")
         cells = [_cell(found.get(f"fp64 {name}"), name) for name in names] + [_cell(found.get("fp32 loss"), "loss")]
-        told = f"{row['verdict']}: {row['why']}" if row["verdict"] == "refused" else row["verdict"]
+        # Of a traceback the last line.
+        told = ": ".join([row["verdict"], *row.get("why", "").splitlines()[-1:]])
         told = " ".join(told.replace("|", "/").split())
         name = row["strategy"].replace("strategy.", "")
         lines.append(f"| {row['model']} | {name} | {row['ranks']} | {' | '.join(cells)} | {told} |\n")

@@ -15,7 +15,8 @@ from segframe.ranks import place
 from segframe.runfolder import write_json
 
 ERROR_FILE = "error-{rank}.json"
-"""Why a rank ended: ``told`` in a sentence, ``code`` to end with, ``is_another_ranks`` where another was first."""
+"""Why a rank ended: ``told`` in a sentence, ``code`` to end with, ``is_another_ranks`` where another was first,
+``is_refusal`` where it would not begin to train."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,18 @@ def run(task: Task) -> int:
     Args:
         task: What to do.
     """
+    begun: list[str] = []
     try:
         if task.prepare is not None:
             task.prepare()
         for name in task.precisions:
-            _record(task, name)
+            _record(task, name, begun)
         return 0
     except BaseException as error:
-        return _ended_by(error, task)
+        return _ended_by(error, task, may_refuse=not begun)
 
 
-def _record(task: Task, name: str) -> None:
+def _record(task: Task, name: str, begun: list[str]) -> None:
     from segframe import build
     from segframe.certificate.facts import Facts
     from segframe.certificate.record import Recorder
@@ -81,6 +83,8 @@ def _record(task: Task, name: str) -> None:
         run.trainer.fit(run.task, datamodule=run.data, weights_only=True)
     finally:
         run.data.close()
+        if run.task.has_trained:
+            begun.append(name)
     if place().rank == 0:
         shutil.rmtree(run_dir, ignore_errors=True)
 
@@ -92,7 +96,7 @@ def _labelled_pixels(data: Any) -> int:
     return sum(int((data.val[index][1] != IGNORE_INDEX).sum()) for index in range(data.num_val))
 
 
-def _ended_by(error: BaseException, task: Task) -> int:
+def _ended_by(error: BaseException, task: Task, may_refuse: bool) -> int:
     """Writes why this rank ended; its log has the traceback."""
     from segframe import faults
 
@@ -104,6 +108,7 @@ def _ended_by(error: BaseException, task: Task) -> int:
         "told": told or "".join(traceback.format_exception(error)),
         "code": code,
         "is_another_ranks": faults.is_another_ranks(error),
+        "is_refusal": may_refuse and isinstance(error, ValueError),
     }
     task.folder.mkdir(parents=True, exist_ok=True)
     write_json(task.folder / ERROR_FILE.format(rank=place().rank), content)

@@ -44,11 +44,29 @@ _REFERENCE = ("strategy=single", "trainer.devices=1")
 
 
 class RankError(RuntimeError):
-    """A rank ended before the comparison; the message is that rank's."""
+    """A rank ended before the comparison; the message is that rank's.
 
-    def __init__(self, message: str, code: int) -> None:
+    Attributes:
+        code: What the rank ended with.
+        is_refusal: Whether the strategy would not begin with what it was asked for; anything else is a failure.
+    """
+
+    def __init__(self, message: str, code: int, is_refusal: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.is_refusal = code, is_refusal
+
+
+def check(words: Sequence[str], num_ranks: int) -> None:
+    """Checks what can be checked of words without starting anything.
+
+    Args:
+        words: As for ``certify``.
+        num_ranks: As for ``certify``.
+
+    Raises:
+        ConfigError: If the words are not right.
+    """
+    _checked(*_both(words, num_ranks, NUM_STEPS), num_ranks)
 
 
 def certify(
@@ -77,11 +95,7 @@ def certify(
         ConfigError: If the words are not right.
         RankError: If a rank ended before there was something to compare.
     """
-    kept = [word for word in words if name_of(word) not in ("trainer.precision", "run.dir", "trainer.max_steps")]
-    forced = [*_FORCED, f"trainer.max_steps={num_steps}"]
-    kept = [*_recipe(kept), *kept, *forced]
-    own = last_wins([*kept, f"trainer.devices={num_ranks}"])
-    alone = last_wins([*(w for w in kept if not name_of(w).startswith("strategy")), *_REFERENCE])
+    own, alone = _both(words, num_ranks, num_steps)
     title = _checked(own, alone, num_ranks)
     chosen = {name: PRECISIONS[name] for name in precisions}
     limits = {name: tolerances[name] for name in precisions}
@@ -99,6 +113,15 @@ def certify(
                 report.seconds[name] = _run(name, task, size)
         _judge(report, reference, team, limits, num_steps)
     return report
+
+
+def _both(words: Sequence[str], num_ranks: int, num_steps: int) -> tuple[list[str], list[str]]:
+    """Returns the words of the strategy's run and of the run in one process."""
+    kept = [word for word in words if name_of(word) not in ("trainer.precision", "run.dir", "trainer.max_steps")]
+    kept = [*_recipe(kept), *kept, *_FORCED, f"trainer.max_steps={num_steps}"]
+    own = last_wins([*kept, f"trainer.devices={num_ranks}"])
+    alone = last_wins([*(w for w in kept if not name_of(w).startswith("strategy")), *_REFERENCE])
+    return own, alone
 
 
 def _recipe(words: Sequence[str]) -> list[str]:
@@ -176,7 +199,8 @@ def _error(task: rank.Task, name: str, first: int | None, code: int) -> RankErro
         found.append((content["is_another_ranks"], number != first, number, content))
     if found:
         _, _, number, content = min(found, key=lambda x: x[:3])
-        return RankError(f"rank {number} of the run with {name}: {content['told']}", content["code"])
+        told = f"rank {number} of the run with {name}: {content['told']}"
+        return RankError(told, content["code"], content["is_refusal"])
     log = task.folder / f"rank-{first}.log"
     tail = log.read_text(encoding="utf-8", errors="replace")[-2000:].strip() if log.is_file() else ""
     return RankError(f"rank {first} of the run with {name} ended with code {code} and said:\n{tail}", code or 1)

@@ -230,6 +230,7 @@ def test_the_message_of_a_rank_ends_it(verify):
     with pytest.raises(RankError, match=r"(?s)^rank 1 of the run with 2 ranks: .*the disk of rank 1 is gone") as caught:
         verify("strategy=ddp", "model=tiny", prepare=breakages.one_rank_fails)
     assert caught.value.code == 1
+    assert not caught.value.is_refusal
 
 
 @pytest.mark.xdist_group("certificate broken")
