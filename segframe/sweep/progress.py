@@ -190,7 +190,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     lines = text[: text.rfind("\n") + 1].splitlines()
-    return [row for row in csv.DictReader(lines) if row.get("step", "").isdecimal()]
+    rows = csv.DictReader(lines)
+    return [row for row in rows if None not in row.values() and row.get("step", "").isdecimal()]
 
 
 def _num_steps(ends: Limits, epochs: int, step: int) -> float | None:

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from segframe.runfolder import command, write_json
 from segframe.sweep.importance import Importance
-from segframe.sweep.progress import progress, seconds
+from segframe.sweep.progress import Limits, progress, seconds
 from segframe.sweep.seeds import OverSeeds, over_seeds
 from segframe.sweep.settings import Sweep
 from segframe.sweep.table import View, ranked, short_names, trial_table
@@ -152,7 +152,7 @@ def _write_table(sweep: Sweep, trials: Sequence[Trial]) -> None:
 @lru_cache(maxsize=4096)
 def _epochs(folder: Path, metric: str, stamp: tuple[int, int]) -> int:
     """Returns the epochs of a trial; ``stamp`` changes with its metrics, which are read once for each."""
-    return progress(folder, metric, is_higher_better=True).epochs
+    return progress(folder, metric, is_higher_better=True, ends=Limits()).epochs
 
 
 def _stamp(file: Path) -> tuple[int, int]:
