@@ -14,8 +14,9 @@ from segframe.figures import canvas
 from segframe.figures.run_curves import COLORS
 
 _MOST_ROWS = 40
+_LONG_NAME = 40
 _TEXT = 9.0
-_ROW, _MORE, _LENGTH, _BOTTOM = 0.24, 0.085, 5.2, 0.6
+_ROW, _MORE, _LENGTH, _BOTTOM = 0.24, 0.085, 5.2, 0.7
 _MARKS = ("o", "s", "D", "^", "v", "P", "X")
 
 
@@ -61,7 +62,7 @@ def score_differences_figure(
     row = _ROW + _MORE * (len(others) - 1)
     labels = [canvas.short(name) for name, _ in shown]
     left = canvas.text_width(labels, _TEXT, "bold") + 0.25
-    titles = [f"{name} minus {names[0]}" for name in others]
+    titles = [f"{_cut(name)} minus {_cut(names[0])}" for name in others]
     head = 0.3 + 0.22 * len(titles)
     height = row * len(shown)
     width = left + _LENGTH + 0.3
@@ -72,7 +73,7 @@ def score_differences_figure(
         offset = (number - (len(others) - 1) / 2) * _MORE / row * 1.9
         _draw(axes, [spans[number] for _, spans in shown], number, offset)
     left_out = len(rows) - len(shown)
-    note = f"; the {len(shown) - 1} of {len(rows) - 1} classes that differ most" if left_out else ""
+    note = f"\nthe {len(shown) - 1} of {len(rows) - 1} classes that differ most" if left_out else ""
     axes.set_xlabel(f"difference with {confidence} interval; faint: it holds 0{note}", fontsize=_TEXT)
     _write_titles(figure, titles, _BOTTOM + height + head - 0.08, width)
     return figure
@@ -88,6 +89,10 @@ def _shown(rows: Sequence[tuple[str, Sequence[Span]]]) -> list[tuple[str, Sequen
 
     kept = {row[0] for row in sorted(rows[1:], key=size, reverse=True)[:_MOST_ROWS]}
     return [rows[0], *(row for row in rows[1:] if row[0] in kept)]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONG_NAME else f"{name[: _LONG_NAME - 1]}…"
 
 
 def _dress(axes: Axes, labels: Sequence[str]) -> None:

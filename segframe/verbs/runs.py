@@ -62,6 +62,9 @@ def _print(lines: Sequence[Line], columns: Sequence[str], sort: str, root: Path)
     from rich.console import Console
 
     show(Console(highlight=False), ordered(lines, sort), columns, root)
+    wrong = sum(record.error is not None for line in lines for record in line.records)
+    if wrong and "error" not in columns:
+        print(f"{wrong} of them went wrong: columns=folder,state,error tells how")
     sys.stdout.flush()
 
 
