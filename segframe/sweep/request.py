@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,15 @@ from pathlib import Path
 from typing import Any, overload
 
 from segframe.config.compose import compose, resolved
-from segframe.config.options import PRIMARY, ConfigError, config_dirs, default_options, groups_of, option_file
+from segframe.config.options import (
+    PRIMARY,
+    ConfigError,
+    config_dirs,
+    default_options,
+    groups_of,
+    option_file,
+    shipped_dir,
+)
 from segframe.config.overrides import name_of, value_of
 from segframe.sweep.axes import Axis
 from segframe.sweep.settings import FINITE, Ray, Searching, Settings, Slurm
@@ -28,9 +37,8 @@ _OF_EACH = {
 }
 _NEVER_COMPARED = ("trials", "parallel", "launcher", "retries", "dir", "slurm", "ray", "words", "space", "search")
 _FOR_WANDB = (
-    "sweep=wandb: conf/sweep/wandb.yaml is read by wandb, whose own agent starts the trainings: "
-    "`wandb sweep conf/sweep/wandb.yaml`, then the `wandb agent ...` that it prints. For a search of segframe's own "
-    "that wandb shows, give sweep=optuna_lr logger=wandb."
+    "sweep=wandb: {file} is read by wandb, whose own agent starts the trainings: `wandb sweep {file}`, then the "
+    "`wandb agent ...` that it prints. For a search of segframe's own that wandb shows, give sweep=optuna_lr logger=wandb."
 )
 
 
@@ -142,7 +150,8 @@ def _option(own: Sequence[str], flags: Sequence[str]) -> str:
     """Returns the option of the group ``sweep`` that the words choose."""
     chosen = [value_of(word) for word in own if name_of(word) == GROUP]
     if "wandb" in chosen:
-        raise ConfigError(_FOR_WANDB)
+        file = os.path.relpath(shipped_dir() / GROUP / "wandb.yaml")
+        raise ConfigError(_FOR_WANDB.format(file=file))
     file = option_file(config_dirs([flag.removeprefix(_FLAG) for flag in flags]), GROUP)
     assert file is not None
     return chosen[-1] if chosen else default_options(file)[GROUP]

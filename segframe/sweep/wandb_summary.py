@@ -61,6 +61,8 @@ def _log(
     folder = sweep.folder.absolute()
     wandb_account.keep_files_in(folder)
     mode: Any = logger["mode"] or wandb_account.default_mode(folder, tells=True)
+    if mode == "online":
+        print("wandb: sending the sweep's table and pictures", file=sys.stderr, flush=True)
     settings = wandb.Settings(silent=True, console="off", disable_code=True, init_timeout=_INIT_TIMEOUT_S)
     with wandb.init(
         project=logger.get("project"),
