@@ -38,7 +38,8 @@ _OF_EACH = {
 _NEVER_COMPARED = ("trials", "parallel", "launcher", "retries", "dir", "slurm", "ray", "words", "space", "search")
 _FOR_WANDB = (
     "sweep=wandb: {file} is read by wandb, whose own agent starts the trainings: `wandb sweep {file}`, then the "
-    "`wandb agent ...` that it prints. For a search of segframe's own that wandb shows, give sweep=optuna_lr logger=wandb."
+    "`wandb agent ...` that it prints. For a search of segframe's own that wandb shows, give sweep=optuna_lr "
+    "logger=wandb."
 )
 
 
@@ -150,8 +151,7 @@ def _option(own: Sequence[str], flags: Sequence[str]) -> str:
     """Returns the option of the group ``sweep`` that the words choose."""
     chosen = [value_of(word) for word in own if name_of(word) == GROUP]
     if "wandb" in chosen:
-        file = os.path.relpath(shipped_dir() / GROUP / "wandb.yaml")
-        raise ConfigError(_FOR_WANDB.format(file=file))
+        raise ConfigError(_FOR_WANDB.format(file=os.path.relpath(shipped_dir() / GROUP / "wandb.yaml")))
     file = option_file(config_dirs([flag.removeprefix(_FLAG) for flag in flags]), GROUP)
     assert file is not None
     return chosen[-1] if chosen else default_options(file)[GROUP]
