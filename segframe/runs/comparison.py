@@ -81,9 +81,11 @@ def compare(groups: Sequence[Group], counts: Counts, metric: str, resamples: int
         paired = groups[0].seeds == groups[other].seeds and not groups[0].is_single
         (first_scores, first_iou), (scores, iou) = observed[0], observed[other]
 
-        def interval(one: Floats, two: Floats, found: Floats, number: int, paired: bool = paired) -> Interval:
-            images = over_images(float(two.mean() - one.mean()), found, number, confidence)
-            return with_seeds(images, one.tolist(), two.tolist(), paired, confidence)
+        def interval(one: Floats, two: Floats, drawn: Floats, number: int, paired: bool = paired) -> Interval:
+            images = over_images(float(two.mean() - one.mean()), drawn, number, confidence)
+            found = with_seeds(images, one.tolist(), two.tolist(), paired, confidence)
+            # All metrics lie in 0..1; two seeds far apart would promise more.
+            return Interval(found.difference, max(found.low, -1.0), min(found.high, 1.0))
 
         of_metric = interval(first_scores, scores, drawn.metric[:, other] - drawn.metric[:, 0], len(counts.images))
         of_classes = [
