@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from segframe.sweep.launch.job import TERMINAL_LOG, Job, Need
 from segframe.sweep.settings import Ray
 
 _PASSED_ON = ("SEGFRAME_", "WANDB_", "OMP_NUM_THREADS", "TORCH_HOME", "HF_HOME")
+_ANSWER_S = 5.0
 _SECRET = ("KEY", "TOKEN")  # a task's arguments can be read by whoever can reach the cluster
 
 
@@ -192,14 +194,23 @@ def _connected(address: str) -> Any:
         raise ConfigError("sweep.launcher=ray needs Ray, which is not there: pip install 'segframe[ray]'")
     ray = importlib.import_module("ray")
     try:
+        _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
         raise ConfigError(
             f"sweep.ray.address={address}: no Ray cluster answers ({said}). `ray start --head` starts one on this "
             "machine, `ray start --address=HOST:6379` lets another one join it."
         ) from None
     return ray
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself would try for minutes."""
+    services = importlib.import_module("ray._private.services")
+    found = address.partition("://")[2] or services.canonicalize_bootstrap_address_or_die(address)
+    host, _, port = found.partition("/")[0].rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
 
 
 def _is_passed_on(name: str) -> bool:
