@@ -13,6 +13,7 @@ from torch.distributed import ProcessGroup
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from segframe.contracts import SegmentationOutput
+from segframe.parallel.batch_norm import SharedBatchNorm
 from segframe.parallel.crossing import Form, pack, random_state, set_random_state, unpack
 
 Objective = Callable[[int, SegmentationOutput], Tensor]
@@ -197,10 +198,16 @@ class Pipeline:
     def _nothing_changes(self) -> Iterator[None]:
         """Puts buffers and the generators' states back."""
         state = random_state(self._device)
+        # Pipelines beside this one may know these images' kind already, and would not come to a BatchNorm of all.
+        shared = [m for m in self._net.modules() if isinstance(m, SharedBatchNorm) and m.training]
+        for norm in shared:
+            norm.training = False
         buffers = [(buffer, buffer.clone()) for buffer in self._net.buffers()]
         try:
             yield
         finally:
+            for norm in shared:
+                norm.training = True
             set_random_state(state, self._device)
             with torch.no_grad():
                 for buffer, before in buffers:

@@ -9,6 +9,7 @@ from segframe.models.pspnet import PSPNet
 from segframe.models.segnet_basic import SegNetBasic
 from segframe.models.tiny import Tiny
 from segframe.models.zoo import Zoo
+from segframe.parallel.batch_norm import share_batch_norm
 from segframe.parallel.crossing import Form, pack, unpack
 from segframe.parallel.cuts import cut
 from segframe.parallel.pipeline import Pipeline
@@ -140,6 +141,23 @@ def refusing(rank, size):
 def test_gradients_outside_of_a_step_are_refused_and_frozen_stages_stay(on_ranks):
     found = {name: has for part in on_ranks(2, refusing) for name, has in part.items()}
     assert {name for name, has in found.items() if not has} == {"stem.0.weight", "stem.0.bias"}
+
+
+def beside_another(rank, size):
+    """A pipeline of one rank each: in the second step images of a new size come to the second alone."""
+    alone = [dist.new_group([each]) for each in range(size)][rank]
+    net = SegNetBasic(4, width=4).double()
+    share_batch_norm(net)
+    pipeline = Pipeline(net, list(net.stages), alone, torch.device("cpu"), "1f1b")
+    for width in (32, 32 + 16 * rank):
+        pipeline.train([torch.rand(1, 3, 32, width, dtype=torch.float64)], objective, seed)
+    return dict(net.named_buffers())
+
+
+def test_images_of_a_new_size_in_one_of_two_pipelines(on_ranks):
+    first, second = on_ranks(2, beside_another)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert {int(value) for name, value in first.items() if name.endswith("tracked")} == {2}
 
 
 def test_what_crosses_keeps_its_values_shape_and_layout():
