@@ -90,7 +90,7 @@ def _on_seeds(groups: Sequence[Group], found: Comparison) -> Iterator[str]:
 def _on_images(found: Comparison) -> Iterator[str]:
     yield (
         f"Images: {found.resamples:,} resamples of {found.num_images} validation images, the same for all runs (paired "
-        "bootstrap, percentiles widened for the number of images). They count as independent draws; frames of one video "
+        "bootstrap, percentiles widened for the number of images). They count as independent draws; frames of a video "
         "are not, and the interval is then too short."
     )
     if found.rare:
