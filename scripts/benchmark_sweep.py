@@ -2,8 +2,8 @@
 
 Usage: python scripts/benchmark_sweep.py [--rounds N] [--epochs N] [--out FILE]
 
-A grid of four trainings of `synthetic` runs by `segframe sweep` with sweep.parallel=2 (half of the cores for each trial)
-and with sweep.parallel=1 (each has all), in turns; medians count. Writes a JSON file and prints the same.
+A grid of four trainings of `synthetic` runs by `segframe sweep` with sweep.parallel=2 (half of the cores for each
+trial) and with sweep.parallel=1 (all of them), in turns; medians count. Writes a JSON file and prints the same.
 """
 
 from __future__ import annotations
