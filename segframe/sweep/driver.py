@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 from segframe.config.options import ConfigError
 from segframe.sweep.attempt import Attempt, words_to_start
@@ -18,11 +14,11 @@ from segframe.sweep.launch.job import Launcher, Need
 from segframe.sweep.outcome import Outcome, judge, value_of
 from segframe.sweep.search import Search
 from segframe.sweep.settings import Sweep
+from segframe.sweep.stopping import Stopping
 from segframe.sweep.trial import State, Trial
 
 _PAUSE_S = 0.2
 _PATIENCE_S = 90.0  # for a trial that was told to end: rank 0 may still write a checkpoint
-_ONE_PRESS_S = 0.5
 
 
 @dataclass
@@ -48,10 +44,7 @@ class Driver:
     _again: list[Trial] = field(default_factory=list)
     _held: tuple[Trial, Need] | None = None
     _killed: Counter[int] = field(default_factory=Counter)
-    _stop_signal: int = 0
-    _presses: int = 0
-    _pressed_at: float = -_ONE_PRESS_S
-    _woken: threading.Event = field(default_factory=threading.Event)
+    _stopping: Stopping = field(default_factory=Stopping)
 
     def run(self, leftovers: Sequence[Trial]) -> int:
         """Runs until nothing is left to try or a signal says to stop; returns that signal's number, 0 for none.
@@ -63,22 +56,21 @@ class Driver:
             ConfigError: If the launcher can't start trials.
             StudyLostError: If the search's database is gone.
         """
-        with self._signals():
+        with self._stopping.heeded():
             try:
                 self._take_over(leftovers)
                 while self._step():
-                    self._woken.wait(_PAUSE_S)
-                    self._woken.clear()
+                    self._stopping.wait(_PAUSE_S)
             except BaseException:
                 self._abandon()
                 raise
             finally:
                 self.launcher.close()
-        return self._stop_signal
+        return self._stopping.number
 
     def _step(self) -> bool:
         """Does what there is to do; returns whether there will be more."""
-        if self._stop_signal:
+        if self._stopping.number:
             self._stop_all()
         else:
             self._fill()
@@ -86,7 +78,7 @@ class Driver:
             code = attempt.job.poll()
             self._look(attempt) if code is None else self._ended(attempt, code)
         self.display.refresh(self.search.trials())
-        return bool(self._running) or not (self._stop_signal or self._is_over())
+        return bool(self._running) or not (self._stopping.number or self._is_over())
 
     def _is_over(self) -> bool:
         """Whether nothing runs or is left to try."""
@@ -200,7 +192,7 @@ class Driver:
         for attempt in self._running.values():
             if attempt.stopped_at is None:
                 attempt.stop()
-            if self._presses > 1:
+            if self._stopping.presses > 1:
                 attempt.job.kill()
 
     def _abandon(self) -> None:
@@ -210,25 +202,3 @@ class Driver:
         deadline = time.monotonic() + _PATIENCE_S
         while any(attempt.job.poll() is None for attempt in self._running.values()) and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Lets Ctrl-C and SIGTERM end the trials first."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._on_signal) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if now - self._pressed_at >= _ONE_PRESS_S:
-            self._presses += 1
-        self._pressed_at = now
-        self._stop_signal = number
-        self._woken.set()
