@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from segframe.runs.load import COLUMNS, values_of
 from segframe.runs.record import Record
+from segframe.sweep.folder import SWEEP_FILE
 
 SHOWN = ("folder", "state", "model", "dataset", "strategy", "miou", "images_per_s", "age")
 """The columns of a list unless others are asked for."""
@@ -132,10 +134,11 @@ def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:
     # The best in the table is the best by mIoU; what the sweep itself goes by is in its results.json.
     best = max(trials, key=lambda trial: _or_least(trial.metric("val/miou", "best")))
     score = best.metric("val/miou", "best")
+    total = max(len(trials), _planned(folder))
     done = sum(states[state] for state in ("finished", "pruned", "failed"))
     values |= {
         "folder": str(folder),
-        "state": f"sweep {done}/{len(trials)}",
+        "state": f"sweep {done}/{total}",
         "miou": score,
         "miou_final": best.metric("val/miou", "final"),
         "images_per_s": math.nan,
@@ -147,8 +150,16 @@ def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:
     }
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     found = "no value yet" if math.isnan(score) else f"best mIoU {score:.4f} in trial {best.trial}"
-    note = f"sweep {folder}: {counts} of {len(trials)}; {found}; its trials: segframe runs {folder}"
+    note = f"sweep {folder}: {counts} of {total}; {found}; its trials: segframe runs {folder}"
     return Line(values, trials, note)
+
+
+def _planned(sweep: Path) -> int:
+    """Returns how many trials a sweep will have, 0 where its file does not say."""
+    try:
+        return int(json.loads((sweep / SWEEP_FILE).read_text(encoding="utf-8"))["num_trials"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _common(rows: Sequence[dict[str, Any]], key: str) -> Any:

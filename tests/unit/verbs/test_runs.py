@@ -15,7 +15,7 @@ def several(write_run, tmp_path_factory):
     write_run(root / "sweeps/s/trials/0001", "optimizer.lr=2", skill=0.65)
     for number in (0, 1):
         Trial(number, {}, ["model=tiny"], root / f"sweeps/s/trials/{number:04d}", state="finished").write()
-    (root / "sweeps/s/sweep.json").write_text("{}")
+    (root / "sweeps/s/sweep.json").write_text('{"num_trials": 3}')
     write_run(root / "day/one", "seed=1", skill=0.8)
     write_run(root / "day/two", "optimizer.lr=0.5", skill=0.6)
     write_run(root / "day/three", "model=segnet_basic", "seed=2", skill=0.9, status="interrupted")
@@ -32,8 +32,8 @@ def test_newest_first_and_sweeps_in_one_line(segframe, several):
     code, said, told = segframe("runs", several)
     assert code == 0, told
     assert folders(said) == ["day/three", "day/two", "day/one", "sweeps/s"]
-    assert "sweep 2/2" in said
-    assert f"2 finished of 2; best mIoU 0.6500 in trial 1; its trials: segframe runs {several}/sweeps/s" in said
+    assert "sweep 2/3" in said
+    assert f"2 finished of 3; best mIoU 0.6500 in trial 1; its trials: segframe runs {several}/sweeps/s" in said
     _, said, _ = segframe("runs", several / "sweeps/s")
     assert folders(said) == ["sweeps/s/trials/0001", "sweeps/s/trials/0000"]
     assert "optimizer.lr" in said.splitlines()[0]
