@@ -45,6 +45,7 @@ class Driver:
     _held: tuple[Trial, Need] | None = None
     _killed: Counter[int] = field(default_factory=Counter)
     _stopping: Stopping = field(default_factory=Stopping)
+    _has_told: bool = False
 
     def run(self, leftovers: Sequence[Trial]) -> int:
         """Runs until nothing is left to try or a signal says to stop; returns that signal's number, 0 for none.
@@ -189,6 +190,9 @@ class Driver:
 
     def _stop_all(self) -> None:
         """Tells every trial to end with a checkpoint; to end at once, after a second Ctrl-C."""
+        if self._running and not self._has_told:
+            self._has_told = True
+            self.display.note("stopping: the trials write their checkpoints; once more ends them at once")
         for attempt in self._running.values():
             if attempt.stopped_at is None:
                 attempt.stop()
