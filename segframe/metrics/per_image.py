@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,8 +166,8 @@ def read(path: Path) -> PerImage:
             found = {key: file[key] for key in _KEYS}
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can't be read ({error}); segframe evaluate run=RUN writes it anew.") from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} can't be read ({error}); remove it, and segframe evaluate counts again.") from error
     if int(found["format"]) != _FORMAT:
         raise ValueError(f"{path} has format {found['format']}, and this version reads {_FORMAT}.")
     names, classes = found["names"].tolist(), found["classes"].tolist()

@@ -1,3 +1,4 @@
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,4 +53,16 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     else:
         path.write_bytes(damage)
     with pytest.raises(ValueError, match=r"final\.npz can't be read"):
+        per_image.read(path)
+
+
+def test_damage_within_a_file_is_named(tmp_path):
+    path = tmp_path / "final.npz"
+    per_image.write(path, Task([image_counts(0, "a", 0.5, counted(1, 19)[0])], [str(i) for i in range(19)]))
+    with zipfile.ZipFile(path) as archive:
+        start = next(entry for entry in archive.infolist() if entry.filename == "pixels.npy").header_offset
+    content = bytearray(path.read_bytes())
+    content[start + 60 : start + 90] = bytes(byte ^ 0x5A for byte in content[start + 60 : start + 90])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"final\.npz can't be read .*remove it, and segframe evaluate"):
         per_image.read(path)
