@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from segframe.config.options import nearest
 from segframe.sweep.folder import SWEEP_FILE
 from segframe.sweep.trial import TRIAL_FILE
 
@@ -17,13 +18,29 @@ _MARKS_OF_PARTS = ("config.yaml", "metrics.csv")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
-    return _is_run(set(os.listdir(folder))) if folder.is_dir() else False
+    """Whether a folder is that of a run; one that can't be listed is not."""
+    try:
+        return _is_run(set(os.listdir(folder)))
+    except OSError:
+        return False
 
 
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is that of a sweep."""
     return (folder / SWEEP_FILE).is_file()
+
+
+def nearest_folder(missing: Path) -> Path | None:
+    """Returns the folder whose name is like that of one that is not there, if there is any.
+
+    Args:
+        missing: The path of what was asked for.
+    """
+    above = next((parent for parent in missing.absolute().parents if os.path.isdir(parent)), None)
+    if above is None or not os.access(above, os.R_OK | os.X_OK):
+        return None
+    guess = nearest(missing.name, [path.name for path in above.iterdir() if path.is_dir()])
+    return above / guess if guess else None
 
 
 def run_folders(root: Path) -> list[Path]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segframe.config.options import ConfigError, nearest
+from segframe.config.options import ConfigError
 from segframe.runs.filters import check_keys, parse_filter
-from segframe.runs.folders import is_run, run_folders
+from segframe.runs.folders import is_run, nearest_folder, run_folders
 from segframe.runs.load import differing_keys, values_of
 from segframe.runs.record import Record, read_record
 
@@ -105,21 +105,40 @@ def titles(groups: Sequence[Group], most: int = 2) -> list[str]:
 
 
 def _records(word: str) -> list[Record]:
-    found = [record for item in word.split(",") if item for record in _of_item(item)]
+    found = [record for item in _items(word) for record in _of_item(item)]
     if not found:
         raise ConfigError(f"`{word}` names no run; give a run folder, several with commas, or FOLDER:KEY=VALUE")
     return found
 
 
+def _items(word: str) -> list[str]:
+    """Returns what stands between a word's commas, but for those in names of folders and in FOLDER:seed=0,1."""
+    items = [word] if os.path.isdir(word) else [item for item in word.split(",") if item]
+    found = list[str]()
+    for item in items:
+        is_more = found and not (os.path.isdir(item) or glob.has_magic(item) or ":" in item or os.sep in item)
+        if is_more and _condition(found[-1]):
+            found[-1] += f",{item}"
+        else:
+            found.append(item)
+    return found
+
+
+def _condition(item: str) -> str:
+    """Returns what stands behind FOLDER: in an item, if anything does."""
+    folder, _, condition = item.partition(":")
+    return condition if os.path.isdir(folder) and not os.path.isdir(item) else ""
+
+
 def _of_item(item: str) -> list[Record]:
     path = Path(item)
-    if path.is_dir():
+    if os.path.isdir(item):
         return [read_record(folder) for folder in _runs_in(path)]
-    folder, _, condition = item.partition(":")
-    if condition and Path(folder).is_dir():
+    folder = item.partition(":")[0]
+    if condition := _condition(item):
         return _fulfilling(Path(folder), condition.split(":"))
     if glob.has_magic(item):
-        runs = [run for match in sorted(glob.glob(item)) if Path(match).is_dir() for run in run_folders(Path(match))]
+        runs = [run for match in sorted(glob.glob(item)) if os.path.isdir(match) for run in run_folders(Path(match))]
         if runs:
             return [read_record(run) for run in dict.fromkeys(runs)]
         raise ConfigError(f"{item}: no run folder matches")
@@ -158,9 +177,8 @@ def _fulfilling(folder: Path, texts: Sequence[str]) -> list[Record]:
 
 
 def _near(path: Path) -> str:
-    above = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
-    guess = nearest(path.name, [p.name for p in above.iterdir() if p.is_dir()]) if above else None
-    return f"; did you mean {above / guess}?" if above and guess else "; segframe runs lists those that there are"
+    guess = nearest_folder(path)
+    return f"; did you mean {guess}?" if guess else "; segframe runs lists those that there are"
 
 
 def _by_seed(records: Iterable[Record]) -> list[Record]:

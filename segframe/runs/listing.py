@@ -134,6 +134,7 @@ def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:
     # The best in the table is the best by mIoU; what the sweep itself goes by is in its results.json.
     best = max(trials, key=lambda trial: _or_least(trial.metric("val/miou", "best")))
     score = best.metric("val/miou", "best")
+    started = min((trial.started for trial in trials if not math.isnan(trial.started)), default=math.nan)
     total = max(len(trials), _planned(folder))
     done = sum(states[state] for state in ("finished", "pruned", "failed"))
     values |= {
@@ -142,8 +143,8 @@ def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:
         "miou": score,
         "miou_final": best.metric("val/miou", "final"),
         "images_per_s": math.nan,
-        "started": min((trial.started for trial in trials), default=math.nan),
-        "age": now - min(trial.started for trial in trials),
+        "started": started,
+        "age": now - started,
         "sweep": str(folder),
         "trial": None,
         "error": None,

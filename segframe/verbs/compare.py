@@ -13,6 +13,7 @@ out=FOLDER holds comparison.json, classes.csv, curves.png and differences.png; t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,6 @@ def main(words: list[str]) -> int:
     if own["metric"] not in METRICS:
         hint = did_you_mean(own["metric"], METRICS) or ";"
         raise ConfigError(f"metric={own['metric']}: there is no such metric{hint} there are: {', '.join(METRICS)}")
-    out = _folder(own["out"])
     from rich.console import Console
 
     from segframe.figures.run_curves import run_curves
@@ -53,6 +53,7 @@ def main(words: list[str]) -> int:
 
     groups = groups_of(named)
     counts = read_counts(groups, own["checkpoint"])
+    out = _folder(own["out"])
     found = compare(groups, counts, own["metric"], resamples, seed)
     apart, told, names = differences(groups), remarks(groups, found, own["checkpoint"]), titles(groups)
     console = Console(highlight=False)
@@ -76,7 +77,7 @@ def _understood(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     named, own = list[str](), dict(_OWN)
     for word in (word for word in words if not word.startswith("--config-dir=")):
         key, sign, value = word.partition("=")
-        is_place = not sign or Path(word).exists() or ":" in key or "/" in key or "," in key
+        is_place = not sign or os.path.exists(word) or ":" in key or "/" in key or "," in key
         if is_place and not word.startswith("-"):
             named.append(word.rstrip("/"))
         elif key in own:

@@ -12,13 +12,14 @@ every run a row.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segframe.config.options import ConfigError, nearest
+from segframe.config.options import ConfigError
 from segframe.runs.filters import Filter, check_keys, parse_filter
-from segframe.runs.folders import is_run, is_sweep, run_folders
+from segframe.runs.folders import is_run, is_sweep, nearest_folder, run_folders
 from segframe.runs.listing import EXTRA, SHOWN, Line, lines_of, ordered, show
 from segframe.runs.load import COLUMNS, differing_keys, frame
 from segframe.runs.record import Record, read_record
@@ -72,7 +73,9 @@ def _understood(words: Sequence[str]) -> tuple[Path, dict[str, str], list[Filter
     """Returns the folder, the verb's own keys and the conditions."""
     folders, own, filters = list[str](), dict(_OWN), list[Filter]()
     for word in (word for word in words if not word.startswith("--config-dir=")):
-        found = None if Path(word).is_dir() else parse_filter(word)
+        found = (
+            None if os.path.isdir(word) else parse_filter(word)
+        )  # pathlib raises at words that are too long for a name
         if found is None:
             if word.startswith("-"):
                 raise ConfigError(f"{word}: segframe runs takes no such flag; sort=-miou and the like are words")
@@ -86,7 +89,7 @@ def _understood(words: Sequence[str]) -> tuple[Path, dict[str, str], list[Filter
             f"segframe runs looks through one folder, got {' and '.join(folders)}; give the one above them"
         )
     root = Path(folders[0] if folders else _DEFAULT)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ConfigError(_no_folder(root, bool(folders)))
     if own["out"] and not own["out"].endswith(".csv"):
         raise ConfigError(f"out={own['out']}: the table is written as CSV; give out=FILE.csv")
@@ -116,12 +119,16 @@ def _no_folder(root: Path, is_given: bool) -> str:
     where = f"there is no folder {root.absolute()}"
     if not is_given:
         return f"{where}, where runs are kept unless run.dir says otherwise; give a folder: segframe runs FOLDER"
-    above = next(parent for parent in root.absolute().parents if parent.is_dir())
-    guess = nearest(root.name, [path.name for path in above.iterdir() if path.is_dir()])
-    return where + (f"; did you mean {above / guess}?" if guess else f"; {above} exists")
+    if guess := nearest_folder(root):
+        return f"{where}; did you mean {guess}?"
+    return f"{where}; {next(parent for parent in root.absolute().parents if os.path.isdir(parent))} exists"
 
 
 def _nothing_in(root: Path) -> str:
+    try:
+        os.listdir(root)
+    except OSError as error:
+        return f"{root.absolute()} can't be looked through ({error.strerror}); give another folder"
     return f"there is no run folder at or below {root.absolute()}; train one (segframe train), or give another folder"
 
 

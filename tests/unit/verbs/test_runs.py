@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from segframe.runs.listing import lines_of
+from segframe.runs.record import Record
 from segframe.sweep.trial import Trial
 
 
@@ -80,12 +82,21 @@ def test_a_csv_holds_every_run(segframe, several, tmp_path):
         (["out=table.xlsx"], "give out=FILE.csv"),
         (["-x"], "takes no such flag"),
         (["elsewhere"], "there is no folder"),
+        (["x" * 300], "looks through one folder"),
+        ([f"seed={'7,' * 200}"], "none of 5 runs has seed=7,"),
     ],
 )
 def test_wrong_words_are_told(segframe, several, words, told):
     code, _, said = segframe("runs", *([several] if words != ["elsewhere"] else []), *words)
     assert code == 2
     assert told in said
+
+
+def test_a_sweep_is_as_old_as_its_first_trial(tmp_path):
+    first, waiting = (Record(tmp_path / name, sweep=tmp_path, trial=i) for i, name in enumerate("ab"))
+    first.started = 100.0
+    (line,) = lines_of([waiting, first], folds=True, now=160.0)
+    assert (line.values["started"], line.values["age"]) == (100.0, 60.0)
 
 
 def test_an_empty_folder_says_where_it_looked(segframe, tmp_path):
