@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -116,13 +117,16 @@ def _rows(folder: Path) -> list[dict[str, str]]:
     try:
         with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
-    except OSError:
+    except (OSError, ValueError, csv.Error):
         return []
 
 
 def _series(rows: Sequence[dict[str, str]], key: str) -> Series:
     """Returns the steps at which a key was logged with a finite value, and the values."""
-    pairs = [(float(row["step"]), float(row[key])) for row in rows if row.get(key)]
-    finite = [pair for pair in pairs if math.isfinite(pair[1])]
+    finite = list[tuple[float, float]]()
+    for row in rows:
+        with suppress(ValueError):  # a line that a kill has cut
+            if row.get(key) and math.isfinite(value := float(row[key])):
+                finite.append((float(row["step"]), value))
     steps, values = np.array(finite, dtype=np.float64).reshape(-1, 2).T
     return steps, values

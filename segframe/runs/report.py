@@ -19,7 +19,7 @@ from segframe.runfolder import write_json
 from segframe.runs.comparison import Comparison, Difference
 from segframe.runs.groups import Group
 from segframe.runs.interval import Interval
-from segframe.runs.verdict import name_of, verdict
+from segframe.runs.verdict import name_of, signed, verdict
 
 _MOST_CLASSES = 40
 _SHOWN_SEEDS = 8
@@ -205,7 +205,7 @@ def _cells(interval: Interval) -> list[str]:
 
 
 def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.4f}"
+    return "-" if math.isnan(value) else signed(value)
 
 
 def _score(value: float) -> str:

@@ -14,6 +14,7 @@ _NAMES = {
     "dice": "mean Dice",
     "fwiou": "frequency weighted IoU",
 }
+_NAMED = 4  # runs that a remark names
 _OF_TWO = 12.7  # Student's t of one degree of freedom at 97.5 %
 
 
@@ -33,8 +34,8 @@ def verdict(group: Group, first: Group, found: Comparison, number: int) -> str:
     """
     interval = found.differences[number].metric
     numbers = (
-        f"{name_of(found.metric)} {interval.difference:+.4f}, {percent(found.confidence)} interval "
-        f"{interval.low:+.4f} to {interval.high:+.4f}"
+        f"{name_of(found.metric)} {signed(interval.difference)}, {percent(found.confidence)} interval "
+        f"{signed(interval.low)} to {signed(interval.high)}"
     )
     if found.num_images < FEWEST_IMAGES:
         return f"{found.num_images} images are too few to judge {group.letter} against {first.letter} by ({numbers})"
@@ -51,12 +52,41 @@ def remarks(groups: Sequence[Group], found: Comparison, checkpoint: str) -> list
         found: The comparison.
         checkpoint: Which evaluation it is of.
     """
-    return [*_on_seeds(groups, found), *_on_images(found), *_on_choice(groups, found, checkpoint)]
+    return [
+        *_on_unfinished(groups),
+        *_on_seeds(groups, found),
+        *_on_images(found),
+        *_on_choice(groups, found, checkpoint),
+    ]
 
 
 def percent(share: float) -> str:
     """Returns a share such as 0.95 as ``95 %``."""
     return f"{100 * share:.4g} %"
+
+
+def signed(difference: float) -> str:
+    """Returns a difference with its sign; what is not 0 does not read like it.
+
+    >>> signed(0.0123), signed(-0.00003), signed(0.0)
+    ('+0.0123', '-3.0e-05', '+0.0000')
+    """
+    return f"{difference:+.4f}" if abs(difference) >= 0.00005 else f"{difference:+.1e}" if difference else "+0.0000"
+
+
+def _on_unfinished(groups: Sequence[Group]) -> Iterator[str]:
+    found = [
+        f"{record.folder} ({group.letter}, {record.state})"
+        for group in groups
+        for record in group.records
+        if record.state != "finished"
+    ]
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        yield (
+            f"Not finished: {', '.join(found[:_NAMED])}{more}. Their counts are of a training that had not come to its "
+            "end, so the difference is in part that of how long they trained."
+        )
 
 
 def _on_seeds(groups: Sequence[Group], found: Comparison) -> Iterator[str]:

@@ -115,6 +115,25 @@ def test_few_images_are_not_judged_by(compare):
     assert "better" not in said
 
 
+def test_folders_with_commas_and_conditions_with_several_values(compare, made, write_run):
+    write_run(made / "named/lr=0.1,model=x", "seed=7", skill=0.71)
+    code, said, report = compare("named/lr=0.1,model=x", ".:model=tiny:optimizer.lr=0.001:seed=0,1,low-2")
+    assert code == 0, said
+    assert [len(group["runs"]) for group in report["groups"]] == [1, 3]
+
+
+def test_runs_that_did_not_finish_are_named(compare, made, write_run):
+    write_run(made / "stopped/a", "seed=6", skill=0.5, status="interrupted")
+    with (made / "stopped/a/metrics.csv").open("a") as file:
+        file.write("12,0.4e")  # a line that a kill has cut
+    code, said, report = compare("low-0", "stopped/a")
+    assert code == 0, said
+    assert "Not finished: stopped/a (B, interrupted)" in report["remarks"][0]
+    assert "Not finished: stopped/a (B, interrupted)" in said
+    _, said, _ = compare("low-0", "low-1")
+    assert "Not finished" not in said
+
+
 REFUSED = {
     "different classes": (["low-0", "classes"], "different classes: only the first has square and only the second has"),
     "different images": (["low-0", "images"], "on different images, 40 and 40: only the first has val/000"),
@@ -126,6 +145,7 @@ REFUSED = {
     "twice": (["low-0", "./low-0"], "low-0 is named in A and B"),
     "more than the seed": (["low-*,other-lr", "high-0"], "in optimizer.lr; the runs of a group may differ in their"),
     "no folder": (["low-0", "hihg-0"], "hihg-0: there is no such folder; did you mean"),
+    "a word longer than names": (["low-0", "x" * 300], "xxx: there is no such folder; segframe runs lists"),
     "no match": (["low-0", "nothing-*"], "nothing-*: no run folder matches"),
     "no such value": (["low-0", ".:model=fpn"], "there are model: tiny, unet"),
     "one alone": (["low-0"], "needs at least two runs or groups of runs, got low-0 alone"),
