@@ -47,7 +47,8 @@ def main(words: Sequence[str]) -> int:
         load_optuna()
     sweep_folder.check(request)
     with ExitStack() as stack:
-        if (request.folder / sweep_folder.SWEEP_FILE).exists():
+        has_begun = (request.folder / sweep_folder.SWEEP_FILE).exists()
+        if has_begun:
             stack.enter_context(sweep_folder.locked(request.folder))
         known = _known(request)
         ended = {trial.number for trial in known if trial.has_ended}
@@ -59,7 +60,7 @@ def main(words: Sequence[str]) -> int:
         needs = Needs(starter)
         check(request, needs, ended)
         starter.check(needs.known)
-        if not (request.folder / sweep_folder.SWEEP_FILE).exists():
+        if not has_begun:  # another process may have begun it meanwhile
             stack.enter_context(sweep_folder.locked(request.folder))
             known = _known(request)
         sweep = sweep_folder.describe(request, needs.num_epochs)
