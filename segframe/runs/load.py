@@ -82,7 +82,7 @@ def row_of(record: Record) -> dict[str, Any]:
         "folder": str(record.folder),
         "state": record.state,
         **{group: record.options.get(group) for group in ("model", "dataset", "strategy")},
-        "seed": seed if isinstance(seed, int) else None,
+        "seed": seed if isinstance(seed, int) and abs(seed) < 2**63 else None,
         "miou": record.metric("val/miou", "best"),
         "miou_final": record.metric("val/miou", "final"),
         "images_per_s": record.number("images_per_s"),

@@ -18,6 +18,9 @@ from segframe.sweep.trial import Trial, read
 STALE_S = 1800
 """After so many seconds without a written file a run whose process can't be seen from here counts as stale."""
 
+_END_OF_TIME = 2.0**33
+"""Seconds since 1970 that calendars and pandas still have a date for."""
+
 _CHANGING = ("results.json", "metrics.csv", "terminal.log", "checkpoints", "logs")
 
 
@@ -93,7 +96,8 @@ def read_record(folder: Path, now: float | None = None) -> Record:
         record.sweep, record.trial = sweep_of(folder), trial.number
     record.options = options_of(words or (trial.words if trial else []))
     record.updated = _last_change(folder)
-    record.started = _number(environment.get("started")) if "started" in environment else _oldest(folder)
+    started = _number(environment.get("started"))
+    record.started = started if 0 <= started < _END_OF_TIME else _oldest(folder)
     _judge(record, trial, environment, problems, time.time() if now is None else now)
     return record
 

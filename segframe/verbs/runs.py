@@ -46,7 +46,8 @@ def main(words: list[str]) -> int:
     is_inside = is_sweep(root) or is_run(root) or is_sweep(root.parent)
     of_runs = lines_of(records, folds=False)
     known = list(dict.fromkeys([*COLUMNS, *EXTRA, *(key for line in of_runs for key in line.values)]))
-    columns = [name.strip() for name in own["columns"].split(",")] if own["columns"] else _chosen(records, is_inside)
+    asked = [name.strip() for name in own["columns"].split(",") if name.strip()]
+    columns = asked or _chosen(records, is_inside and len(records) > 1)
     check_keys([*columns, own["sort"].removeprefix("-"), *(condition.key for condition in filters)], known)
     kept = [line.records[0] for line in of_runs if all(f.holds(line.values.get(f.key)) for f in filters)]
     if not kept:

@@ -38,6 +38,14 @@ def test_experiments_name_their_model_and_data(run_folder):
     assert read_record(folder).options == {"model": "fpn", "dataset": "camvid", "strategy": "auto"}
 
 
+@pytest.mark.parametrize("started", [1e30, "soon", float("nan"), -5])
+def test_a_start_that_no_calendar_has_is_that_of_its_oldest_file(run_folder, tmp_path, started):
+    (run_folder("a", "seed=99999999999999999999") / "environment.json").write_text(json.dumps({"started": started}))
+    table = runs.load(tmp_path)
+    assert abs(table.started[0].timestamp() - time.time()) < 60
+    assert table.seed.isna().all()
+
+
 def test_trials_of_a_sweep_say_so(run_folder, tmp_path):
     for number, state in enumerate(("finished", "pruned", "failed")):
         folder = run_folder(f"sweeps/s/trials/{number:04d}", status="finished" if number == 0 else "interrupted")
