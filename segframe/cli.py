@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     tells = True
     _fill_closed_streams()
+    _print_all_letters()
     try:
         tells = _is_first_here()
         return dispatch(sys.argv[1:] if words is None else words)
@@ -49,6 +51,13 @@ def _fill_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             if getattr(sys, name) is None:
                 setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _print_all_letters() -> None:
+    """Lets paths and names be printed whose letters the terminal's encoding lacks, or that are no letters at all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_first_here() -> bool:

@@ -1,10 +1,12 @@
 import csv
+import io
 import re
 import subprocess
 import sys
 
 import pytest
 
+from segframe.cli import main
 from segframe.runs.listing import lines_of
 from segframe.runs.record import Record
 from segframe.sweep.trial import Trial
@@ -97,6 +99,22 @@ def test_a_sweep_is_as_old_as_its_first_trial(tmp_path):
     first.started = 100.0
     (line,) = lines_of([waiting, first], folds=True, now=160.0)
     assert (line.values["started"], line.values["age"]) == (100.0, 60.0)
+
+
+def test_names_are_printed_whatever_the_terminal_can_write(write_run, tmp_path, monkeypatch):
+    write_run(tmp_path / "caf\xe9")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["runs", str(tmp_path)]) == 0
+    out.flush()
+    assert b"caf\\xe9" in out.buffer.getvalue()
+
+
+def test_one_run_has_the_columns_of_a_list(segframe, several):
+    _, said, _ = segframe("runs", several / "day/one", "columns=")
+    assert said.split()[:8] == ["folder", "state", "model", "dataset", "strategy", "miou", "images_per_s", "age"]
+    _, said, _ = segframe("runs", several / "day/one", "columns=folder,miou,")
+    assert said.split()[:2] == ["folder", "miou"]
 
 
 def test_an_empty_folder_says_where_it_looked(segframe, tmp_path):
