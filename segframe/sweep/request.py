@@ -111,11 +111,13 @@ def read(words: Sequence[str]) -> Request:
     own = [word for word in words if _is_own(word)]
     flags = [word for word in words if word.startswith(_FLAG)]
     for_trials = [word for word in words if not _is_own(word)]
-    for word in for_trials:
-        if (name := name_of(word)) in _OF_EACH:
-            raise ConfigError(f"{word}: {_OF_EACH[name]}; leave {name} out")
     name = _option(own, flags)
     settings = _settings(resolved(compose([*flags, *own], GROUP))[GROUP])
+    for word in [*for_trials, *settings.words, *settings.space]:
+        if (key := name_of(word)) in _OF_EACH:
+            raise ConfigError(f"{word}: {_OF_EACH[key]}; leave {key} out")
+        if _is_own(word):
+            raise ConfigError(f"{word}: words of trials are those of `segframe train`; set {key} beside them")
     offered = groups_of(PRIMARY, config_dirs([flag.removeprefix(_FLAG) for flag in flags]))
     axes, fixed = split([*settings.words, *for_trials], offered)
     given = {axis.key for axis in axes} | {name_of(word) for word in fixed}
