@@ -143,12 +143,16 @@ def _range(
         raise ConfigError(f"`{where}`: on a logarithmic axis both ends are above 0, got {low!r}")
     if step is not None and (log or step <= 0):
         raise ConfigError(f"`{where}`: step={step!r} is not allowed; allowed: a number > 0, without log")
+    if step is not None:
+        *_, high = steps(low, high, step, whole)
     return Range(name, low if whole else float(low), high if whole else float(high), log, step, whole)
 
 
 def _choices(name: str, values: tuple[Any, ...], texts: tuple[str, ...], where: str) -> Choices:
     if not values:
         raise ConfigError(f"`{where}`: the list is empty; give one or more values")
+    if odd := [v for v in values if isinstance(v, float) and not math.isfinite(v)]:
+        raise ConfigError(f"`{where}`: trials take finite numbers, got {odd[0]}")
     if len(set(texts)) < len(texts):
         twice = next(text for text in texts if texts.count(text) > 1)
         raise ConfigError(f"`{where}`: {twice} is there twice; every value is tried once")

@@ -68,6 +68,8 @@ def test_intervals(word, expected):
         ("a=range(1,4,0)", "can't be 0"),
         ("a=interval(2,1)", "first end has to be below"),
         ("a=tag(log,interval(0,1))", "above 0"),
+        ("a=nan,1", "finite numbers, got nan"),
+        ("a=choice(1,inf)", "finite numbers, got inf"),
         ("a=tag(lin,interval(1,2))", "the tag of an interval is log, got lin"),
     ],
 )
@@ -129,6 +131,11 @@ def test_the_file_of_a_search_names_axes_too():
 def test_entries_of_a_file_that_are_refused(entry, message):
     with pytest.raises(ConfigError, match=message):
         from_file({"a": entry}, OFFERED)
+
+
+def test_an_interval_with_steps_ends_at_its_last_step():
+    (found,) = from_file({"a": {"low": 4, "high": 17, "step": 4}}, OFFERED)
+    assert (found.ends, found.all_values()) == ((4, 16), (4, 8, 12, 16))
 
 
 def test_an_interval_is_no_grid():
