@@ -132,4 +132,6 @@ def read_all(sweep: Path) -> list[Trial]:
         ValueError: If a trial.json is not what a sweep writes.
     """
     found = (read(folder) for folder in sorted((sweep / "trials").glob("*")))
-    return sorted((trial for trial in found if trial is not None), key=lambda trial: trial.number)
+    # A copy of a trial's folder that somebody has put beside it is none of the sweep's.
+    own = (trial for trial in found if trial is not None and trial.folder == trial_folder(sweep, trial.number))
+    return sorted(own, key=lambda trial: trial.number)

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -139,6 +140,12 @@ def test_one_driver_at_a_time(tmp_path, stand_in):
         with pytest.raises(ConfigError, match=rf"process {first.pid} on .* works on"):
             stand_in.drive(words)
         first.kill()
+
+
+def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path, stand_in):
+    trials, _ = stand_in.drive(["optimizer.lr=0.1,0.2", f"sweep.dir={tmp_path}"])
+    shutil.copytree(trials[1].folder, tmp_path / "trials" / "0001 before")
+    assert [trial.folder.name for trial in read_all(tmp_path)] == ["0000", "0001"]
 
 
 def test_what_can_not_be_composed_fails_alone(tmp_path, stand_in, monkeypatch):
