@@ -22,6 +22,9 @@ from segframe.sweep.settings import Sweep
 SWEEP_FILE = "sweep.json"
 """The file that makes a folder one of a sweep: what is searched and how."""
 
+STUDY_FILE = "optuna.log"
+"""The file of the sweep folder that holds the study where no database does."""
+
 _FORMAT = 1
 _SHOWN = 100  # characters of a value in a list of differences
 
@@ -125,11 +128,17 @@ def check(request: Request) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is not what a sweep writes ({error!r}); give another sweep.dir") from error
     differing = list(_differences(before, json.loads(json.dumps(request.identity()))))
-    if differing:
+    if differing and _is_begun(folder):
         raise ConfigError(
             f"sweep.dir={folder} holds another search; give another sweep.dir, or what it was started with:"
             + "".join(f"\n  - {line}" for line in differing)
         )
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether anything was tried: a search that was refused at its start leaves the folder to the next one."""
+    study = folder / STUDY_FILE
+    return any((folder / "trials").glob("*")) or (study.exists() and study.stat().st_size > 0)
 
 
 def command_of(request: Request) -> str:

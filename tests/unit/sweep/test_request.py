@@ -71,8 +71,11 @@ def test_a_folder_holds_one_search(tmp_path):
     folder.check(
         read([own, "seed=0,1", "model=tiny", "sweep.search.storage=postgresql://a:other@b/c", "sweep.trials=1"])
     )
+    other = read([own, "seed=0,2", "sweep=optuna_tpe", "optimizer.lr=1,2"])
+    folder.check(other)  # nothing was tried yet: the first words were refused later
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
     with pytest.raises(ConfigError) as caught:
-        folder.check(read([own, "seed=0,2", "sweep=optuna_tpe", "optimizer.lr=1,2"]))
+        folder.check(other)
     for line in ('search.sampler: "tpe" (was "grid")', 'seed: ["0", "2"] (was ["0", "1"])', "without model=tiny"):
         assert line in str(caught.value)
 
