@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from segframe.config.options import ConfigError
+from segframe.sweep.folder import STUDY_FILE
 from segframe.sweep.request import without_password
-
-STUDY_FILE = "optuna.log"
-"""The file of the sweep folder that holds the study where no database does."""
 
 _TIMEOUT_S = 5  # a database that has not answered by then is not there
 _TIMEOUTS = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mariadb": "connect_timeout"}
@@ -90,6 +88,9 @@ def _database(url: str) -> Any:
     from optuna.storages import RDBStorage, get_storage
 
     shown = without_password(url)
+    if url.partition("://")[2].partition("/")[0].count("@") > 1:
+        # What stands behind the first @ would be the host to the database's package, which prints it.
+        raise ConfigError(f"sweep.search.storage={shown}: inside a name or a password write @ as %40")
     where = f"sweep.search.storage={shown}"
     kind = re.split(r"[+:]", url, maxsplit=1)[0]
     if kind == "redis":

@@ -143,6 +143,7 @@ def test_a_study_is_one_folders(tmp_path, postgres, opened):
     [
         ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "can't be used: .*refused"),
         ("postgrsql://me:secret@host/x", "is no URL of a database"),
+        ("postgresql+psycopg://me:secret@cret@127.0.0.1/x", r"me:\*\*\*@127.0.0.1/x: .* write @ as %40"),
         ("nonsense", "is no URL of a database"),
         ("sqlite:////nowhere/at/all.db", "can't be used: unable to open database file"),
     ],
