@@ -91,7 +91,7 @@ def check(request: Request, needs: Needs, told: set[int]) -> None:
             if len(problems) == _MOST_PROBLEMS:
                 break
     if problems:
-        raise ConfigError(joined([f"{where}: {what}" for what, where in problems.items()]))
+        raise ConfigError(joined([w if w.startswith(f"{at} ") else f"{at}: {w}" for w, at in problems.items()]))
 
 
 def _whole_numbers(request: Request, message: str) -> str:

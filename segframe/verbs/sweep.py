@@ -100,7 +100,9 @@ def _finished(request: Request, trials: Sequence[Trial]) -> int:
     more = (
         "; a larger sweep.trials adds some" if request.most_trials is None or request.most_trials > len(trials) else ""
     )
-    print(f"all {len(trials)} trials of {request.folder} have ended{more}", file=sys.stderr)
+    paused = sum(not trial.has_ended for trial in trials)  # beyond a sweep.trials that is smaller now
+    ended = f"{len(trials) - paused} trials of {request.folder} have ended"
+    print(f"{ended}, {paused} have not{more}" if paused else f"all {ended}{more}", file=sys.stderr)
     return _told(sweep, trials, 0)
 
 

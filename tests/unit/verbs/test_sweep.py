@@ -4,6 +4,9 @@ import sys
 import pytest
 
 from segframe.config.options import ConfigError
+from segframe.sweep import folder
+from segframe.sweep.request import read
+from segframe.sweep.trial import Trial, trial_folder
 from segframe.verbs import sweep
 
 HOLD = """
@@ -35,3 +38,19 @@ def test_a_sweep_that_another_process_begins_while_words_are_checked_is_left_alo
     finally:
         others[0].communicate()
     assert not (tmp_path / "trials").exists()
+
+
+def test_words_that_are_wrong_are_named_once(tmp_path, small):
+    with pytest.raises(ConfigError, match=r"^optimizer\.lr=abc is not allowed"):
+        sweep.main([*small, "optimizer.lr=abc,1", f"sweep.dir={tmp_path}"])
+
+
+def test_trials_beyond_a_smaller_number_are_not_told_as_ended(tmp_path, small, capsys):
+    words = [*small, "seed=0,1,2", f"sweep.dir={tmp_path}"]
+    request = read(words)
+    with folder.locked(tmp_path):
+        folder.enter(request, folder.describe(request, 2))
+    for number, state in enumerate(("finished", "interrupted")):
+        Trial(number, {"seed": number}, [], trial_folder(tmp_path, number), state, 1, 0.5).write()
+    assert sweep.main([*words, "sweep.trials=1"]) == 0
+    assert f"1 trials of {tmp_path} have ended, 1 have not; a larger sweep.trials" in capsys.readouterr().err
