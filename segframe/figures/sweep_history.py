@@ -18,7 +18,9 @@ from segframe.wording import shown_score
 TRIAL, BEST, LOST = "#3b6fb6", "#c8502d", "#b03a48"
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT = 8.0, 3.0, 0.85, 0.55, 0.3
 _TEXT = 9.5
-_ENTRIES = 5  # of a legend in a line
+ENTRIES = 5
+"""Entries of a legend in a line, where a picture is wide."""
+
 LEGEND_ROW = 0.24
 """Inches that a line of a legend takes."""
 
@@ -150,23 +152,29 @@ def set_value_limits(axes: Axes, metric: str, values: Sequence[float]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6))
 
 
-def legend_rows(points: Sequence[Point], more: int) -> int:
+def legend_rows(points: Sequence[Point], more: int, columns: int = ENTRIES) -> int:
     """Returns how many lines ``legend`` takes above a picture.
 
     Args:
         points: The trials, whose kinds the legend tells apart.
         more: Entries besides.
+        columns: Entries in a line.
     """
-    return -(-(len({_lost(point) or point.state for point in points}) + more) // _ENTRIES)
+    return -(-(len({_lost(point) or point.state for point in points}) + more) // columns)
 
 
-def legend(axes: Axes) -> None:
-    """Says above a picture what its marks are."""
+def legend(axes: Axes, columns: int = ENTRIES) -> None:
+    """Says above a picture what its marks are.
+
+    Args:
+        axes: The picture's.
+        columns: Entries in a line.
+    """
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(-0.02, 1.0),
-            ncols=_ENTRIES,
+            ncols=columns,
             frameon=False,
             fontsize=_TEXT - 1,
             handletextpad=0.4,

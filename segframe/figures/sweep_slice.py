@@ -22,6 +22,7 @@ _TEXT = 9.5
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT = 6.0, 3.0, 0.85, 0.6, 0.25
 _BAR = 0.95  # room for the colours of trials
 _MAX_GROUPS = 12
+_COLUMNS = 3  # of the legend
 _HALF, _MOST_HALF, _NUMBER_HALF = 0.28, 0.12, 0.035  # half the width of a group, and its share of the axis
 _LEAST_NAME, _MOST_NAME = 0.35, 1.15  # inches
 _LARGE_ROTATION = 30
@@ -54,7 +55,7 @@ def sweep_slice_figure(points: Sequence[Point], name: str, metric: str, logs: Ma
     width = max(_WIDTH, wide + _LEAST_NAME * len(names)) if scale.is_categorical else _WIDTH
     is_turned = scale.is_categorical and canvas.text_width(names, _TEXT - 1) > 0.9 * (width - wide) / len(names)
     bottom = _BOTTOM + (0.6 * canvas.text_width(names, _TEXT - 1) if is_turned else 0.0)
-    figure = canvas.new_figure(width, bottom + _HEIGHT + 0.2 + LEGEND_ROW * legend_rows(points, 1))
+    figure = canvas.new_figure(width, bottom + _HEIGHT + 0.2 + LEGEND_ROW * legend_rows(points, 1, _COLUMNS))
     groups = _groups(scale, finished)
     room = _BAR if finished and not groups else _RIGHT
     axes = canvas.add_axes(figure, _LEFT, bottom, width - _LEFT - room, _HEIGHT)
@@ -70,7 +71,7 @@ def sweep_slice_figure(points: Sequence[Point], name: str, metric: str, logs: Ma
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no trial has a value yet", transform=axes.transAxes, ha="center", color=canvas.MUTED)
     draw_lost(axes, points, [_place(scale, point) for point in points])
-    legend(axes)
+    legend(axes, _COLUMNS)
     return figure
 
 

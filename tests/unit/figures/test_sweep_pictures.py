@@ -41,11 +41,16 @@ def many() -> list[Point]:
     return points
 
 
+ALL_STATES = [
+    Point(i, ("finished", "pruned", "failed", "interrupted")[i % 4], 0.5, {"model": "ab"[i // 4 % 2]})
+    for i in range(100)
+]
 PRUNED = [*FEW, Point(2, "pruned", 0.1, {"lr": 1e-4}), Point(3, "pruned", 0.2, {"lr": 1e-4})]
 CASES = {
     "few": FEW,
     "pruned": PRUNED,
     "failed": FAILED,
+    "all states": ALL_STATES,
     "odd": ODD,
     "long": LONG,
     "many": many(),
@@ -68,6 +73,9 @@ def test_nothing_is_cut_off_or_crashes(points):
         border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
         assert (border == 255).all()
         for axes in figure.axes:
+            if legend := axes.get_legend():
+                assert figure.bbox.y1 >= legend.get_window_extent().y1
+                assert figure.bbox.x1 > legend.get_window_extent().x1
             for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
                 boxes = [label.get_window_extent() for label in labels if label.get_text() and not label.get_rotation()]
                 assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
