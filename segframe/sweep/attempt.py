@@ -7,9 +7,10 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from segframe.config.options import ConfigError
 from segframe.config.recipe import quoted
 from segframe.sweep.launch.job import Job
-from segframe.sweep.outcome import epochs
+from segframe.sweep.outcome import epochs, missing_column
 from segframe.sweep.trial import Trial
 
 
@@ -43,6 +44,9 @@ class Attempt:
 
         Args:
             metric: A column of metrics.csv.
+
+        Raises:
+            ConfigError: If an evaluation has ended without it: no trial will have it.
         """
         try:
             status = (self.trial.folder / "metrics.csv").stat()
@@ -51,7 +55,10 @@ class Attempt:
         if (status.st_mtime_ns, status.st_size) == self._seen:
             return
         self._seen = status.st_mtime_ns, status.st_size
-        for step, value in self.epochs_of(self.trial, metric):
+        found = self.epochs_of(self.trial, metric)
+        if not found and (problem := missing_column(self.trial.folder, metric)):
+            raise ConfigError(problem)
+        for step, value in found:
             if step > self._reported:
                 self._reported = step
                 yield step, value

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from segframe.config.options import did_you_mean
 from segframe.sweep.settings import Settings
 from segframe.sweep.trial import LOG_FILE, State
 
@@ -85,6 +86,23 @@ def judge(folder: Path, code: int | None, settings: Settings) -> Outcome:
     return Outcome("failed", value, recorded or _told(folder) or f"ended with exit code {code}: {folder / LOG_FILE}")
 
 
+def missing_column(folder: Path, metric: str) -> str | None:
+    """Returns what to say where an evaluation has ended and has not measured the metric; None elsewhere.
+
+    Args:
+        folder: The run folder.
+        metric: A column of metrics.csv.
+    """
+    rows = _rows(folder)
+    header = next(iter(rows), {})
+    columns = [name for name in header if name.startswith(("val/", "train/"))]
+    measured = any(row[name] for row in rows for name in columns if name.startswith("val/"))
+    if metric in header or not measured:
+        return None
+    hint = did_you_mean(metric, columns) or ";"
+    return f"sweep.metric={metric}: metrics.csv has no such column{hint} columns: {', '.join(columns)}"
+
+
 def _rows(folder: Path) -> list[dict[str, str]]:
     """Returns the whole rows of metrics.csv; a last one that is being written is left out."""
     try:
@@ -108,8 +126,7 @@ def _no_value(folder: Path, settings: Settings) -> str:
     metric = settings.metric
     if epochs(folder, metric):
         return f"no finite {metric} in metrics.csv"
-    columns = [name for name in next(iter(_rows(folder)), {}) if name.startswith(("val/", "train/"))]
-    return f"sweep.metric={metric}: metrics.csv has no such column, only {', '.join(columns) or 'none'}"
+    return missing_column(folder, metric) or f"sweep.metric={metric}: metrics.csv has no value of it"
 
 
 def _told(folder: Path) -> str:

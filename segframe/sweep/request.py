@@ -36,6 +36,7 @@ _OF_EACH = {
     "run.dir": "each trial has a folder below sweep.dir, which names the sweep's",
 }
 _NEVER_COMPARED = ("trials", "parallel", "launcher", "retries", "dir", "slurm", "ray", "words", "space", "search")
+_METRICS = tuple(f"val/{name}" for name in ("miou", "pixel_accuracy", "mean_accuracy", "dice", "fwiou", "loss"))
 _FOR_WANDB = (
     "sweep=wandb: {file} is read by wandb, whose own agent starts the trainings: `wandb sweep {file}`, then the "
     "`wandb agent ...` that it prints. For a search of segframe's own that wandb shows, give sweep=optuna_lr "
@@ -171,6 +172,7 @@ def _check(request: Request) -> None:
         ConfigError: If they don't fit.
     """
     settings = request.settings
+    _check_metric(settings)
     if not request.axes:
         raise ConfigError(
             "there is nothing to try: give a list of values, such as seed=0,1,2 or model=pspnet,segnet"
@@ -186,3 +188,13 @@ def _check(request: Request) -> None:
             axis.all_values()
     elif settings.trials is None:
         raise ConfigError(f"sweep.search.sampler={settings.search.sampler} never ends: give sweep.trials=N")
+
+
+def _check_metric(settings: Settings) -> None:
+    """Checks the metric's name as far as that goes without a training; one may log further ones."""
+    wanted, kept = settings.metric, settings.metric.casefold()
+    meant = next((name for name in _METRICS if kept in (name, name.partition("/")[2])), wanted)
+    if meant != wanted:
+        raise ConfigError(f"sweep.metric={wanted}: there is no such column of metrics.csv; did you mean `{meant}`?")
+    if wanted.endswith("/loss") and settings.is_higher_better:
+        raise ConfigError(f"sweep.metric={wanted}: a smaller loss is better; give sweep.direction=minimize")

@@ -142,6 +142,13 @@ def test_one_driver_at_a_time(tmp_path, stand_in):
         first.kill()
 
 
+def test_a_metric_that_nobody_measures_ends_a_sweep_after_an_epoch(tmp_path, stand_in):
+    words = ["optimizer.lr=0.1,0.2", "sweep.metric=val/mius", f"sweep.dir={tmp_path}"]
+    with pytest.raises(ConfigError, match=r"sweep\.metric=val/mius: .*did you mean `val/miou`\?"):
+        stand_in.drive(words, stand_in.StandIn(1, epochs=99))
+    assert [trial.number for trial in read_all(tmp_path)] == [0]
+
+
 def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path, stand_in):
     trials, _ = stand_in.drive(["optimizer.lr=0.1,0.2", f"sweep.dir={tmp_path}"])
     shutil.copytree(trials[1].folder, tmp_path / "trials" / "0001 before")
