@@ -11,6 +11,7 @@ finished sweep shows its result. --cfg prints the settings and stops. The exit c
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +27,8 @@ from segframe.sweep.request import Request, read
 from segframe.sweep.search import Search, StudyLostError
 from segframe.sweep.settings import Sweep
 from segframe.sweep.trial import Trial, read_all
+
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 def main(words: Sequence[str]) -> int:
@@ -45,6 +48,18 @@ def main(words: Sequence[str]) -> int:
         from segframe.sweep.optuna_storage import load_optuna
 
         load_optuna()
+    try:
+        return _swept(request)
+    except OSError as error:
+        if error.errno not in _OF_DISKS:
+            raise
+        where, again = error.filename or request.folder, sweep_folder.command_of(request)
+        print(f"\nerror: {where}: {error.strerror}; when that is mended, go on with: {again}", file=sys.stderr)
+        return 1
+
+
+def _swept(request: Request) -> int:
+    """Runs what was asked for, or shows what came of it; returns the exit code."""
     sweep_folder.check(request)
     with ExitStack() as stack:
         has_begun = (request.folder / sweep_folder.SWEEP_FILE).exists()

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -54,3 +55,17 @@ def test_trials_beyond_a_smaller_number_are_not_told_as_ended(tmp_path, small, c
         Trial(number, {"seed": number}, [], trial_folder(tmp_path, number), state, 1, 0.5).write()
     assert sweep.main([*words, "sweep.trials=1"]) == 0
     assert f"1 trials of {tmp_path} have ended, 1 have not; a larger sweep.trials" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_the_command_that_goes_on(tmp_path, small, capsys):
+    words = [*small, "seed=0,1", f"sweep.dir={tmp_path}"]
+    request = read(words)
+    with folder.locked(tmp_path):
+        folder.enter(request, folder.describe(request, 2))
+    for number in range(2):
+        Trial(number, {"seed": number}, [], trial_folder(tmp_path, number), "finished", 1, 0.5).write()
+    (tmp_path / f".trials.csv.{os.getpid()}.tmp").symlink_to("/dev/full")
+    assert sweep.main(words) == 1
+    told = capsys.readouterr().err
+    assert "No space left on device; when that is mended, go on with: " in told
+    assert told.endswith(f"seed=0,1 sweep.dir={tmp_path}\n")
