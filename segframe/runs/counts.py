@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,16 +75,39 @@ def read_counts(groups: Sequence[Group], checkpoint: str) -> Counts:
     return Counts(first.names, first.classes, first.absent, true.astype(np.float64), found)
 
 
-def _read(record: Record, checkpoint: str) -> PerImage:
+def evaluated_otherwise(groups: Sequence[Group], checkpoint: str) -> list[Record]:
+    """Returns the runs whose counts are of ``segframe evaluate`` with other settings than their own.
+
+    Args:
+        groups: As for ``read_counts``.
+        checkpoint: As for ``read_counts``.
+    """
+    return [record for group in groups for record in group.records if _is_otherwise(record, _file(record, checkpoint))]
+
+
+def _is_otherwise(record: Record, counts: Path | None) -> bool:
+    if counts is None or not counts.stem.startswith("evaluation-"):
+        return False
+    try:
+        evaluation = json.loads((record.folder / f"{counts.stem}.json").read_text(encoding="utf-8"))
+        return bool(evaluation["config_hash"] != record.results["config_hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _file(record: Record, checkpoint: str) -> Path | None:
     names = [checkpoint, *([f"evaluation-{_AGAIN[checkpoint]}"] if checkpoint in _AGAIN else [])]
-    for name in names:
-        path = per_image.path_of(record.folder, name)
-        if path.is_file():
-            try:
-                return per_image.read(path)
-            except ValueError as error:
-                raise ConfigError(str(error)) from None
-    raise ConfigError(_missing(record, checkpoint))
+    paths = (per_image.path_of(record.folder, name) for name in names)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _read(record: Record, checkpoint: str) -> PerImage:
+    if (path := _file(record, checkpoint)) is None:
+        raise ConfigError(_missing(record, checkpoint))
+    try:
+        return per_image.read(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _missing(record: Record, checkpoint: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from segframe.runs.comparison import CONFIDENCE, FEWEST_IMAGES, FEWEST_OF_CLASS, Comparison
+from segframe.runs.counts import evaluated_otherwise
 from segframe.runs.groups import Group
 
 _NAMES = {
@@ -54,6 +55,7 @@ def remarks(groups: Sequence[Group], found: Comparison, checkpoint: str) -> list
     """
     return [
         *_on_unfinished(groups),
+        *_on_evaluations(groups, checkpoint),
         *_on_seeds(groups, found),
         *_on_images(found),
         *_on_choice(groups, found, checkpoint),
@@ -86,6 +88,16 @@ def _on_unfinished(groups: Sequence[Group]) -> Iterator[str]:
         yield (
             f"Not finished: {', '.join(found[:_NAMED])}{more}. Their counts are of a training that had not come to its "
             "end, so the difference is in part that of how long they trained."
+        )
+
+
+def _on_evaluations(groups: Sequence[Group], checkpoint: str) -> Iterator[str]:
+    found = [str(record.folder) for record in evaluated_otherwise(groups, checkpoint)]
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        yield (
+            f"Evaluated with other settings than it was trained with: {', '.join(found[:_NAMED])}{more}. The "
+            "difference is in part that of the words of `segframe evaluate`, which the keys above do not show."
         )
 
 

@@ -134,6 +134,20 @@ def test_runs_that_did_not_finish_are_named(compare, made, write_run):
     assert "Not finished" not in said
 
 
+def test_evaluations_with_other_settings_are_named(compare, made, write_run):
+    for name, found in (("as trained", None), ("mirrored", "another")):
+        folder = write_run(made / "evaluated" / name, f"seed={len(name)}")
+        for file in ("final", "best"):
+            per_image.path_of(folder, file).rename(
+                per_image.path_of(folder, f"evaluation-{file.replace('final', 'last')}")
+            )
+        own = json.loads((folder / "results.json").read_text())["config_hash"]
+        (folder / "evaluation-last.json").write_text(json.dumps({"config_hash": found or own}))
+    code, said, report = compare("evaluated/as trained", "evaluated/mirrored")
+    assert code == 0, said
+    assert "other settings than it was trained with: evaluated/mirrored. The" in report["remarks"][0]
+
+
 REFUSED = {
     "different classes": (["low-0", "classes"], "different classes: only the first has square and only the second has"),
     "different images": (["low-0", "images"], "on different images, 40 and 40: only the first has val/000"),
