@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segframe.cli import dispatch
 from segframe.config.compose import compose, resolved
+from segframe.config.options import ConfigError
 from segframe.config.overrides import name_of, value_of
 
 # tqdm, as other packages import it, misses its widgets in a notebook; segframe's own progress needs none.
@@ -50,6 +51,8 @@ def train(*words: str) -> Path:
         ConfigError: If a word is not right.
         VerbError: If the run did not finish.
     """
+    if flags := [word for word in words if word.startswith("-") and not word.startswith("--config-dir")]:
+        raise ConfigError(f"{flags[0]}: train() takes KEY=VALUE and GROUP=OPTION alone; run() takes whole commands")
     given = {name_of(word): value_of(word) for word in words}
     if source := given.get("resume"):
         run("train", *words)

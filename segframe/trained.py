@@ -89,12 +89,14 @@ class TrainedNet:
         Raises:
             ValueError: If it is no such image.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(
                 f"an image of shape {image.shape} and type {image.dtype} can't be predicted on; "
                 "give uint8 (rows, columns, 3), RGB."
             )
-        return self._probabilities(torch.from_numpy(image).permute(2, 0, 1)).numpy()
+        # torch takes no array that is mirrored by its strides, and warns of one that can't be written to.
+        own = np.array(image, order="C")
+        return self._probabilities(torch.from_numpy(own).permute(2, 0, 1)).numpy()
 
     def predict(self, image: NDArray[np.uint8] | str | Path) -> Prediction:
         """Returns what the net sees in an image.

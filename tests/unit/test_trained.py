@@ -53,6 +53,15 @@ def test_an_image_of_any_size_is_predicted_from_memory_and_from_a_file(net, tmp_
         assert (prediction.confidence == probabilities.max(0)).all()
 
 
+def test_an_image_may_be_mirrored_or_read_only(net):
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    view = image[:, ::-1]
+    view.flags.writeable = False
+    assert (net.probabilities(view) == net.probabilities(view.copy())).all()
+    image.flags.writeable = False
+    net.probabilities(image)
+
+
 def test_words_and_checkpoints_change_what_is_loaded(net, folder):
     image = next(net.samples()).image
     flipped = TrainedNet(folder, words=["task.inference.flip=true"]).probabilities(image)
@@ -63,7 +72,7 @@ def test_words_and_checkpoints_change_what_is_loaded(net, folder):
     assert (previous.probabilities(image) != TrainedNet(folder, "last").probabilities(image)).any()
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (3, 8, 8), (8, 8, 4)])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 8, 8), (8, 8, 4), (0, 8, 3)])
 def test_what_is_no_image_is_refused(net, shape):
     with pytest.raises(ValueError, match="give uint8"):
         net.predict(np.zeros(shape, np.uint8))
@@ -92,6 +101,8 @@ def test_training_returns_its_folder_and_goes_on(small, folder, tmp_path, monkey
 def test_what_is_wrong_is_raised(small, folder, capsys):
     with pytest.raises(ConfigError, match=r"did you mean `trainer\.max_epochs`"):
         train("trainer.max_epoch=1")
+    with pytest.raises(ConfigError, match=r"--help: train\(\) takes KEY=VALUE"):
+        train("--help")
     with pytest.raises(ConfigError, match="did you mean `train`"):
         interactive.run("trian")
     with pytest.raises(ConfigError, match="holds a run"):
