@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import resource
+import shlex
 import shutil
 import socket
 import subprocess
@@ -231,7 +232,7 @@ def peak_memory_gib() -> float:
 
 
 def command() -> str:
-    """Returns how the user calls segframe: by its name where the shell finds it."""
+    """Returns how the user calls segframe, for a shell: by its name where that finds it."""
     if shutil.which("segframe"):
         return "segframe"
-    return f"{os.path.relpath(sys.executable)} -m segframe"
+    return f"{shlex.quote(os.path.relpath(sys.executable))} -m segframe"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def _missing(record: Record, checkpoint: str) -> str:
         told += f"; it has {', '.join(there)}, and checkpoint={there[0]} takes those of all runs"
     name = _AGAIN.get(checkpoint, "last")
     if (run / "checkpoints" / f"{name}.ckpt").exists():
-        return f"{told}; this makes them: {command()} evaluate run={run} checkpoint={name}"
+        return f"{told}; this makes them: {command()} evaluate {shlex.quote(f'run={run}')} checkpoint={name}"
     return told if there else f"{told}, and no checkpoint that could be evaluated"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -151,7 +152,7 @@ def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:
     }
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     found = "no value yet" if math.isnan(score) else f"best mIoU {score:.4f} in trial {best.trial}"
-    note = f"sweep {folder}: {counts} of {total}; {found}; its trials: segframe runs {folder}"
+    note = f"sweep {folder}: {counts} of {total}; {found}; its trials: segframe runs {shlex.quote(str(folder))}"
     return Line(values, trials, note)
 
 

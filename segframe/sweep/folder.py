@@ -144,7 +144,7 @@ def _is_begun(folder: Path) -> bool:
 def command_of(request: Request) -> str:
     """Returns the command that goes on with a sweep; a password is left out."""
     words = [without_password(word) for word in request.own_words]
-    return shlex.join([*command().split(), "sweep", *words])
+    return shlex.join([*shlex.split(command()), "sweep", *words])
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -125,7 +125,9 @@ def command_of(trial: Trial) -> str:
     Args:
         trial: Any.
     """
-    return shlex.join([*shlex.split(command()), "train", *trial.words])
+    program, *rest = shlex.split(command())
+    # It is kept: a Python that is named from here would be none from another folder.
+    return shlex.join([os.path.abspath(program) if rest else program, *rest, "train", *trial.words])
 
 
 def _entry(sweep: Sweep, trial: Trial) -> dict[str, Any]:

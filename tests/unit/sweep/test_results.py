@@ -183,6 +183,14 @@ def test_table_and_results_files(tmp_path, trials):
     assert lowest["best"]["number"] == 0
 
 
+def test_the_command_of_a_trial_works_from_any_folder_and_by_any_python(tmp_path, monkeypatch):
+    python = tmp_path / "my env/bin/python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PATH", "")
+    trial = Trial(0, {}, ["model=tiny", "dataset.crop_size=[48,48]"], tmp_path)
+    assert shlex.split(results.command_of(trial)) == [str(python), "-m", "segframe", "train", *trial.words]
+
+
 def test_the_end_shows_the_best_and_its_command(tmp_path, trials, capsys):
     sweep = a_sweep(tmp_path, num_trials=5)
     results.show(sweep, trials)
