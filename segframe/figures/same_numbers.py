@@ -30,7 +30,7 @@ def same_numbers(losses: Mapping[str, Sequence[float]], out: str | Path) -> None
 
 def same_numbers_figure(losses: Mapping[str, Sequence[float]]) -> Figure:
     """Returns the picture of ``same_numbers`` as a figure."""
-    figure = canvas.new_figure(7.0, 5.2)
+    figure = canvas.new_figure(7.0, 5.5)
     upper = canvas.add_axes(figure, 0.85, 2.35, 5.9, 2.55)
     lower = canvas.add_axes(figure, 0.85, 0.55, 5.9, 1.5)
     names = list(losses)
@@ -41,7 +41,8 @@ def same_numbers_figure(losses: Mapping[str, Sequence[float]]) -> Figure:
         style: dict[str, Any] = {"lw": 5, "alpha": 0.3} if number == 0 else {"lw": 1.8, "ls": dashes}
         upper.plot(steps, losses[name], color=_COLOURS[number % len(_COLOURS)], label=name, **style)
     upper.set_ylabel("training loss")
-    for handle in upper.legend(frameon=False).legend_handles:
+    legend = upper.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    for handle in legend.legend_handles:
         assert handle is not None
         handle.set_linestyle("-")  # type: ignore[attr-defined]
     for number, name in enumerate(names[1:], start=1):
