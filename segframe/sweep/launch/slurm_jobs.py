@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from segframe.config.options import ConfigError
 from segframe.sweep.launch import processes
 from segframe.sweep.launch.job import TERMINAL_LOG, Job
 
@@ -83,7 +84,7 @@ class SubmittedJob:
     def __init__(self, description: Mapping[str, Any], folder: Path, queue: Queue) -> None:
         self._description, self._folder, self._queue = dict(description), folder, queue
         self._job, self._is_local = str(description["job"]), description["cluster"] == "local"
-        self._result = Path(description["records"]) / f"{self._job}_0_result.pkl"
+        self._result = _result(description)
         self._submitted_at = time.monotonic()
         self._gone_at: float | None = None
         self._told_to_end = False
@@ -179,9 +180,31 @@ def left(description: Mapping[str, Any], folder: Path) -> Job | None:
     Args:
         description: What the trial's job had said of itself; empty where it came to no writing.
         folder: The trial's folder.
+
+    Raises:
+        ConfigError: If it was a job of SLURM, and SLURM can't be asked about it here.
     """
-    job = found_again(description, folder, Path(), Queue()) if description.get("launcher") == "slurm" else None
+    if description.get("launcher") != "slurm":
+        return processes.leftover(folder, description)
+    queue = Queue()
+    job = found_again(description, folder, Path(), queue)
+    if (
+        job is None
+        and description["cluster"] == "slurm"
+        and queue.entries() is None
+        and not _result(description).exists()
+    ):
+        raise ConfigError(
+            f"{folder} was given to SLURM as job {description['job']}, and squeue does not answer here to tell whether "
+            "it still waits or runs; go on with sweep.launcher=slurm where it answers, or, if the job is over, take "
+            f'"job" out of {folder / "trial.json"}'
+        )
     return job or processes.leftover(folder, description)
+
+
+def _result(description: Mapping[str, Any]) -> Path:
+    """Returns where submitit puts the result of a job."""
+    return Path(description["records"]) / f"{description['job']}_0_result.pkl"
 
 
 def described(job: str, cluster: str, records: Path) -> dict[str, Any]:
