@@ -6,7 +6,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segframe import planning
@@ -135,17 +135,17 @@ def _epochs(values: dict[str, Any]) -> int | None:
 
 
 def _with_progress(points: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yields the points, and tells on a terminal how far it is where that takes long."""
-    started, write = time.monotonic(), _teller()
+    """Yields the points, and tells how far it is where that takes long; without a terminal once."""
+    started, is_terminal, has_told = time.monotonic(), sys.stderr.isatty(), False
     for index, params in enumerate(points):
         if time.monotonic() - started > _TOLD_AFTER_S:
-            write(f"\rchecking the words of trial {index + 1} of {len(points)} ")
+            if is_terminal:
+                print(
+                    f"\rchecking the words of trial {index + 1} of {len(points)} ", end="", file=sys.stderr, flush=True
+                )
+            elif not has_told:
+                print(f"checking the words of {len(points)} trials", file=sys.stderr, flush=True)
+            has_told = True
         yield params
-    if time.monotonic() - started > _TOLD_AFTER_S:
-        write("\r" + " " * 60 + "\r")
-
-
-def _teller() -> Callable[[str], object]:
-    if not sys.stderr.isatty():
-        return lambda text: None
-    return lambda text: print(text, end="", file=sys.stderr, flush=True)
+    if has_told and is_terminal:
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
