@@ -173,6 +173,8 @@ def _check(request: Request) -> None:
     """
     settings = request.settings
     _check_metric(settings)
+    if "${" in str(request.folder.absolute()):
+        raise ConfigError(f"sweep.dir={request.folder}: words of trials can't name a folder with ${{; give another one")
     if not request.axes:
         raise ConfigError(
             "there is nothing to try: give a list of values, such as seed=0,1,2 or model=pspnet,segnet"
