@@ -1,6 +1,10 @@
 """Certifies every strategy of several ranks with every model, and writes benchmarks/certificate_cpu.json and docs.
 
-python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [out=FILE.json] [docs=FILE.md] [WORD]
+python scripts/verify_all.py [ranks=2,3,4] [models=NAME,...] [strategies=NAME,...] [precisions=fp64] [out=FILE.json]
+                             [docs=FILE.md] [WORD]
+
+In fp64, where 1e-9 is a bound; precisions=fp64,fp32 looks at fp32 too, where one process's own rounding is the
+measure: of many cases one now and then lies beyond four times one draw of it.
 
 What is already in the file for equal code and words is kept, so an interrupted matrix goes on where it stopped; what
 failed without numbers is tried again. WORD is any of `segframe train`. The exit code is 0 if nothing failed, 1 if
@@ -22,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from segframe.certificate.report import Report
-from segframe.certificate.run import RankError, certify, check
+from segframe.certificate.run import PRECISIONS, RankError, certify, check
 from segframe.config.options import ConfigError
 from segframe.runfolder import git_state, versions, write_json
 
@@ -39,7 +43,7 @@ _GRIDS = {
 
 _LEAST_BATCH = 8  # micro-batches of 4: BatchNorm over fewer values, behind a 1 x 1 pooling, magnifies rounding
 
-_OWN_WORDS = {"ranks", "models", "strategies", "out", "docs"}
+_OWN_WORDS = {"ranks", "models", "strategies", "precisions", "out", "docs"}
 _MARKS = "<!-- table -->", "<!-- end of table -->"
 
 
@@ -68,6 +72,7 @@ class _Matrix:
 
     Attributes:
         cases: The words of a strategy, a model and a number of ranks each.
+        precisions: What each of them is certified in.
         extra: Words for all of them.
         out: The file of results.
         docs: The page with the table.
@@ -81,6 +86,9 @@ class _Matrix:
         strategies = _chosen(given.get("strategies"), "strategy", _LEFT_OUT)
         models = _chosen(given.get("models"), "model", set())
         ranks = [_number(text) for text in given.get("ranks", "2,3,4").split(",")]
+        self.precisions = given.get("precisions", "fp64").split(",")
+        if unknown := set(self.precisions) - set(PRECISIONS):
+            raise ConfigError(f"precisions={unknown.pop()} is not allowed; allowed: {', '.join(PRECISIONS)}")
         self.cases = [(s, m, n) for m in models for n in ranks for s in _words(strategies, n)]
         if not self.cases:
             raise ConfigError(f"ranks={given['ranks']} makes up no grid of {', '.join(strategies)}, which take 4")
@@ -100,15 +108,17 @@ def _run(matrix: _Matrix) -> int:
     rows = _kept(matrix)
     done = {(row["strategy"], row["model"], row["ranks"]) for row in rows}
     wanted = [case for case in matrix.cases if case not in done]
-    for case in tqdm(wanted, desc="words", leave=False):
+    # Words are right or wrong for a strategy on some ranks and for a model, whatever stands beside them.
+    checked = {(s, n): (s, m, n) for s, m, n in wanted} | {m: (s, m, n) for s, m, n in wanted}
+    for case in tqdm(dict.fromkeys(checked.values()), desc="words", leave=False):
         check(matrix.words(*case), case[2])
     with tempfile.TemporaryDirectory(prefix="segframe-references-") as folder:
         total = len(matrix.cases)
         for case in (bar := tqdm(wanted, initial=total - len(wanted), total=total)):
             strategy, model, count = case
             bar.set_description(f"{strategy}, {model}, {count} ranks")
-            made_by = {"strategy": strategy, "model": model, "ranks": count, "words": matrix.extra, "code": _code()}
-            rows.append({**made_by, **_certified(matrix.words(*case), count, folder)})
+            made_by = {"strategy": strategy, "model": model, "ranks": count, **_made_by(matrix)}
+            rows.append({**made_by, **_certified(matrix, case, folder)})
             write_json(matrix.out, {"versions": versions(), "git": git_state(), "rows": rows})
     _write_table(matrix.docs, rows)
     failed = [row for row in rows if row["verdict"] == "FAIL"]
@@ -151,10 +161,15 @@ def _kept(matrix: _Matrix) -> list[dict[str, Any]]:
     content = json.loads(matrix.out.read_text(encoding="utf-8"))
     if content["versions"] != versions():
         return []
-    code = _code()
+    made_by = _made_by(matrix)
     rows: list[dict[str, Any]] = content["rows"]
-    alike = [row for row in rows if row.get("code") == code and row.get("words") == matrix.extra]
+    alike = [row for row in rows if all(row.get(key) == value for key, value in made_by.items())]
     return [row for row in alike if row["verdict"] == "refused" or "report" in row]
+
+
+def _made_by(matrix: _Matrix) -> dict[str, Any]:
+    """Returns what rows must have in common to stand in one table."""
+    return {"words": matrix.extra, "precisions": matrix.precisions, "code": _code()}
 
 
 @cache  # what runs is what was there at the start
@@ -167,10 +182,10 @@ def _code() -> str:
     return digest.hexdigest()[:16]
 
 
-def _certified(words: list[str], count: int, folder: str) -> dict[str, Any]:
+def _certified(matrix: _Matrix, case: tuple[str, str, int], folder: str) -> dict[str, Any]:
     """Returns a row of the matrix; what is refused or fails without numbers says why."""
     try:
-        report = certify(words, count, reference_dir=Path(folder))
+        report = certify(matrix.words(*case), case[2], None, matrix.precisions, reference_dir=Path(folder))
     except RankError as error:
         return {"verdict": "refused" if error.is_refusal else "FAIL", "why": str(error).strip()}
     tqdm.write(report.verdict(), file=sys.stderr)

@@ -32,6 +32,7 @@ def matrix(tmp_path, alone, capsys):
         ("ranks=two", "ranks=two is not allowed; allowed: integers >= 2"),
         ("ranks=2 strategies=hybrid", "ranks=2 makes up no grid of hybrid"),
         ("spatial", "spatial is no KEY=VALUE"),
+        ("ranks=2 precisions=bf16", "precisions=bf16 is not allowed; allowed: fp64, fp32"),
     ],
 )
 def test_wrong_words_end_it_before_anything_runs(matrix, tmp_path, words, told):
