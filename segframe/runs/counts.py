@@ -116,8 +116,10 @@ def _missing(record: Record, checkpoint: str) -> str:
     told = f"{run} ({record.state}) has no per-image counts of checkpoint={checkpoint}"
     if there:
         told += f"; it has {', '.join(there)}, and checkpoint={there[0]} takes those of all runs"
-    name = _AGAIN.get(checkpoint, "last")
-    if (run / "checkpoints" / f"{name}.ckpt").exists():
+    name = _AGAIN.get(checkpoint, checkpoint.removeprefix("evaluation-"))
+    if (checkpoint in _AGAIN or checkpoint.startswith("evaluation-")) and (
+        run / "checkpoints" / f"{name}.ckpt"
+    ).exists():
         return f"{told}; this makes them: {command()} evaluate {shlex.quote(f'run={run}')} checkpoint={name}"
     return told if there else f"{told}, and no checkpoint that could be evaluated"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from segframe.runs.comparison import CONFIDENCE, FEWEST_IMAGES, FEWEST_OF_CLASS, Comparison
 from segframe.runs.counts import evaluated_otherwise
 from segframe.runs.groups import Group
+from segframe.runs.interval import t_quantile
 
 _NAMES = {
     "miou": "mIoU",
@@ -16,7 +17,6 @@ _NAMES = {
     "fwiou": "frequency weighted IoU",
 }
 _NAMED = 4  # runs that a remark names
-_OF_TWO = 12.7  # Student's t of one degree of freedom at 97.5 %
 
 
 def name_of(metric: str) -> str:
@@ -124,8 +124,9 @@ def _on_seeds(groups: Sequence[Group], found: Comparison) -> Iterator[str]:
     two = [group.letter for group in several if len(group.records) == 2]
     if two:
         yield (
-            f"{' and '.join(two)}: two seeds are hardly enough to judge by, as the interval has to reach {_OF_TWO:g} "
-            "standard errors to either side; three make it a third as long."
+            f"{' and '.join(two)}: two seeds are hardly enough to judge by, as the interval has to reach "
+            f"{t_quantile((1 + found.confidence) / 2, 1):.1f} standard errors to either side; with three it is "
+            f"{t_quantile((1 + found.confidence) / 2, 2):.1f}."
         )
 
 

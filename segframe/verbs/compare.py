@@ -21,7 +21,8 @@ from segframe.config.options import ConfigError, did_you_mean
 from segframe.runs.scores import METRICS
 
 _OWN = {"checkpoint": "final", "metric": "miou", "resamples": "10000", "seed": "0", "out": "comparison"}
-_LEAST_RESAMPLES = 1000
+_RESAMPLES = (1000, 100_000)
+_MOST_SEED = 2**63 - 1
 _MOST_GROUPS = 12
 _PIPE_WIDTH = 160
 
@@ -36,8 +37,8 @@ def main(words: list[str]) -> int:
         ConfigError: If the words are wrong or the runs can't be compared.
     """
     named, own = _understood(words)
-    resamples = _number("resamples", own["resamples"], _LEAST_RESAMPLES)
-    seed = _number("seed", own["seed"], 0)
+    resamples = _number("resamples", own["resamples"], *_RESAMPLES)
+    seed = _number("seed", own["seed"], 0, _MOST_SEED)
     if own["metric"] not in METRICS:
         hint = did_you_mean(own["metric"], METRICS) or ";"
         raise ConfigError(f"metric={own['metric']}: there is no such metric{hint} there are: {', '.join(METRICS)}")
@@ -98,9 +99,9 @@ def _understood(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return named, own
 
 
-def _number(key: str, text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise ConfigError(f"{key}={text} is not allowed; allowed: integers >= {least}")
+def _number(key: str, text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise ConfigError(f"{key}={text} is not allowed; allowed: integers from {least} to {most}")
     return int(text)
 
 

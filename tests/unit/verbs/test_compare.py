@@ -90,7 +90,9 @@ def test_nothing_is_said_where_the_interval_holds_zero(compare):
         assert "no difference shown between B and A" in said
         assert "better" not in said
         assert "worse" not in said
-    assert "two seeds are hardly enough" in said
+    assert "two seeds are hardly enough to judge by, as the interval has to reach 12.7 standard" in said
+    _, said, _ = compare("low-0,low-1", "low-2,same-3", "other-lr")
+    assert "has to reach 25.5 standard errors to either side; with three it is 6.2." in said
 
 
 def test_more_than_two_share_the_chance_of_an_error(compare):
@@ -164,6 +166,7 @@ REFUSED = {
     "no such value": (["low-0", ".:model=fpn"], "there are model: tiny, unet"),
     "one alone": (["low-0"], "needs at least two runs or groups of runs, got low-0 alone"),
     "metric": (["low-0", "low-1", "metric=mio"], "did you mean `miou`?"),
+    "a number too large": (["low-0", "low-1", f"seed={9**99}"], "allowed: integers from 0 to 9223372036854775807"),
     "key": (["low-0", "low-1", "resample=10"], "did you mean `resamples`?"),
 }  # fmt: skip
 
