@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from segframe.sweep.trial import LOG_FILE, State
 
 _MOST = 300  # characters of an error in tables and in a study
 _READ = 4000  # bytes of the end of a terminal log that are looked at
+_KILLED = re.compile(r"rank \d+ was killed by SIG\w+")  # what the supervisor of several ranks records
 _SIGNALLED = 128  # a shell adds the signal's number to it
 
 
@@ -77,6 +79,8 @@ def judge(folder: Path, code: int | None, settings: Settings) -> Outcome:
             return Outcome("finished", value, None)
         return Outcome("failed", None, _no_value(folder, settings))
     recorded = _line(str(results.get("error", ""))) if status == "failed" else ""
+    if code is None and _KILLED.fullmatch(recorded):
+        return Outcome("interrupted", value, recorded)
     if code is None and not recorded:
         return Outcome("interrupted", value, "ended with the process that had started it")
     if code is not None and (code < 0 or code > _SIGNALLED):
