@@ -102,7 +102,7 @@ class OptunaSearch:
         with _database_told():
             study = self._optuna.create_study(
                 storage=self._storage,
-                study_name=folder.name,
+                study_name=folder.absolute().name,  # that of "." is empty
                 direction=settings.direction,
                 pruner=pruner_of(settings.search, self._sweep.num_epochs),
                 load_if_exists=True,

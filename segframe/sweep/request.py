@@ -173,6 +173,8 @@ def _check(request: Request) -> None:
     """
     settings = request.settings
     _check_metric(settings)
+    if settings.dir is not None and not settings.dir.strip():
+        raise ConfigError("sweep.dir is empty; give a folder, or leave it out")
     if "${" in str(request.folder.absolute()):
         raise ConfigError(f"sweep.dir={request.folder}: words of trials can't name a folder with ${{; give another one")
     if not request.axes:

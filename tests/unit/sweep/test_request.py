@@ -47,6 +47,7 @@ def test_words_count_more_than_the_file(tmp_path):
         (["seed=1,2", "sweep.words=['sweep.parallel=2']"], r"sweep\.parallel=2: .*set sweep\.parallel beside"),
         (["+sweep.space={run.dir:[a,b]}"], r"below sweep\.dir"),
         (["seed=1,2", r"sweep.dir='\${x}'"], "can't name a folder"),
+        (["seed=1,2", "sweep.dir=''"], r"sweep\.dir is empty"),
         (["seed=1,2", "sweep.metric=mIoU"], "did you mean `val/miou`"),
         (["seed=1,2", "sweep.metric=val/Dice"], "did you mean `val/dice`"),
         (["seed=1,2", "sweep.metric=val/loss"], r"give sweep\.direction=minimize"),
