@@ -28,7 +28,9 @@ def display(sweep: Sweep) -> Display:
     Args:
         sweep: The sweep.
     """
-    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    # Where the bar can't be written, what stands for it takes more than the line that is drawn again.
+    has_bars = (sys.stderr.encoding or "").lower().startswith("utf")
+    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and has_bars
     return LiveTable(sweep) if is_terminal else Lines(sweep)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from segframe.sweep import results
 from segframe.sweep.importance import Span, importance
-from segframe.sweep.live import Lines, LiveTable, Status, event_line, status_line
+from segframe.sweep.live import Lines, LiveTable, Status, display, event_line, status_line
 from segframe.sweep.pictures import draw
 from segframe.sweep.progress import Pace, Progress, Watched, progress, whole_left_s
 from segframe.sweep.seeds import over_seeds
@@ -164,6 +164,16 @@ def test_a_terminal_gets_a_table_that_stays(tmp_path, trials):
     assert "trial 2 failed: ValueError: no" in text
     assert text.count("trials ended") <= 8, "it is drawn twice a second at most"
     assert text.rindex("trials ended") > text.rindex("stopping")
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [("utf-8", LiveTable), ("latin-1", Lines)])
+def test_a_terminal_without_bars_gets_lines(tmp_path, monkeypatch, encoding, kind):
+    near, far = os.openpty()
+    with open(far, "w", encoding=encoding) as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        assert isinstance(display(a_sweep(tmp_path)), kind)
+    os.close(near)
 
 
 def test_table_and_results_files(tmp_path, trials):
