@@ -24,6 +24,7 @@ from segframe.runs.verdict import name_of, signed, verdict
 _MOST_CLASSES = 40
 _SHOWN_SEEDS = 8
 _LONGEST = 28
+_SCORE_WIDTH, _GROUP_WIDTH = 8, 18  # of a score; of a score and a difference
 
 
 def show(
@@ -163,22 +164,31 @@ def _show_classes(console: Console, groups: Sequence[Group], classes: Sequence[s
     shown = list(range(len(classes)))
     if len(shown) > _MOST_CLASSES:
         shown = sorted(sorted(shown, key=lambda k: -_size(found.differences, k))[:_MOST_CLASSES])
-    table = Table(title="IoU per class", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("class", max_width=_LONGEST, overflow="ellipsis", no_wrap=True)
-    for group in groups:
-        table.add_column(group.letter, justify="right")
     is_pair = len(groups) == 2
-    for head in ("B minus A", "interval") if is_pair else (f"{group.letter}-A" for group in groups[1:]):
-        table.add_column(head, justify="right", no_wrap=True)
-    for k in shown:
-        scores = [_score(found.class_iou[g, k]) for g in range(len(groups))]
-        rest = _class_cells(found, k) if is_pair else [_against(found, g, k) for g in range(1, len(groups))]
-        table.add_row(Text(classes[k]), *scores, *rest)
-    console.print(table)
+    left = min(_LONGEST, max(len(classes[k]) for k in shown)) + 2 + _SCORE_WIDTH
+    at_once = max(1, (console.width - left) // _GROUP_WIDTH)
+    for start in range(1, len(groups), at_once):
+        console.print(_class_table(groups, classes, found, shown, range(len(groups))[start : start + at_once]))
     if len(shown) < len(classes):
         console.print(f"the {len(shown)} of {len(classes)} classes that differ most; classes.csv has all (out=FOLDER)")
     if not is_pair:
         console.print("* its interval leaves 0 out; classes.csv has the intervals (out=FOLDER)", highlight=False)
+
+
+def _class_table(
+    groups: Sequence[Group], classes: Sequence[str], found: Comparison, shown: Sequence[int], others: Sequence[int]
+) -> Table:
+    """Returns the IoU of the first group and of some others, and how these differ from it."""
+    is_pair, letters = len(groups) == 2, [groups[g].letter for g in others]
+    table = Table(title="IoU per class", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("class", max_width=_LONGEST, overflow="fold")
+    for head in ("A", *letters, *(("B minus A", "interval") if is_pair else (f"{letter}-A" for letter in letters))):
+        table.add_column(head, justify="right", no_wrap=True)
+    for k in shown:
+        scores = [_score(found.class_iou[g, k]) for g in (0, *others)]
+        rest = _class_cells(found, k) if is_pair else [_against(found, g, k) for g in others]
+        table.add_row(Text(classes[k]), *scores, *rest)
+    return table
 
 
 def _class_cells(found: Comparison, k: int) -> list[str]:

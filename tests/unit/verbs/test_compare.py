@@ -103,6 +103,17 @@ def test_more_than_two_share_the_chance_of_an_error(compare):
     assert report["differences"][0]["low"] < alone["differences"][0]["low"]
 
 
+def test_a_narrow_terminal_shows_every_number(compare, monkeypatch):
+    monkeypatch.setattr("segframe.verbs.compare._PIPE_WIDTH", 60)
+    _, said, report = compare("low-0", "low-1", "low-2", "high-0", "high-1")
+    assert "…" not in said
+    assert [line.split() for line in said.splitlines() if line.startswith("class")] == [
+        ["class", "A", "B", "C", "B-A", "C-A"],
+        ["class", "A", "D", "E", "D-A", "E-A"],
+    ]
+    assert len(report["differences"]) == 4
+
+
 def test_runs_of_a_folder_are_chosen_by_conditions(compare):
     code, said, report = compare(".:model=tiny:optimizer.lr=0.001:seed<3", ".:model=unet", "metric=dice")
     assert code == 0, said
