@@ -125,6 +125,8 @@ def check(request: Request) -> None:
         return
     try:
         before: Any = json.loads(file.read_text(encoding="utf-8"))["identity"]
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read ({error.strerror}); give another sweep.dir") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is not what a sweep writes ({error!r}); give another sweep.dir") from error
     differing = list(_differences(before, json.loads(json.dumps(request.identity()))))

@@ -117,6 +117,8 @@ def read(folder: Path) -> Trial | None:
     try:
         if not isinstance(content, Mapping) or content["state"] not in STATES:
             raise TypeError("unknown state")
+        if type(content["number"]) is not int:
+            raise TypeError(f"number {content['number']!r}")
         return Trial(folder=folder, **content)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{file} is not what a sweep writes ({error}); delete it to run the trial again") from error

@@ -5,6 +5,7 @@ import pytest
 from segframe.config.options import ConfigError
 from segframe.sweep import folder
 from segframe.sweep.request import read, without_password
+from segframe.sweep.trial import read_all
 
 
 def test_a_sweep_is_found_again_by_what_is_searched_alone(tmp_path, monkeypatch):
@@ -89,6 +90,19 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "overrides.json").write_text("[]")
     with pytest.raises(ConfigError, match="folder of a training"):
         folder.check(read([f"sweep.dir={tmp_path}", "seed=0,1"]))
+
+
+def test_a_folder_that_can_not_be_read_is_named(tmp_path):
+    (tmp_path / "sweep.json").mkdir()
+    with pytest.raises(ConfigError, match=r"sweep\.json can't be read \(Is a directory\)"):
+        folder.check(read([f"sweep.dir={tmp_path}", "seed=0,1"]))
+
+
+def test_a_trial_whose_number_is_text_is_named(tmp_path):
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    (tmp_path / "trials" / "0000" / "trial.json").write_text('{"number": "0", "state": "finished"}')
+    with pytest.raises(ValueError, match=r"trial\.json is not what a sweep writes \(number '0'\); delete it"):
+        read_all(tmp_path)
 
 
 def test_passwords_are_left_out():
