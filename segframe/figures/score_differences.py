@@ -16,7 +16,8 @@ from segframe.figures.run_curves import COLORS
 _MOST_ROWS = 40
 _LONG_NAME = 40
 _TEXT = 9.0
-_ROW, _MORE, _LENGTH, _BOTTOM = 0.24, 0.085, 5.2, 0.7
+_ROW, _MORE, _LENGTH, _BOTTOM = 0.24, 0.11, 5.2, 0.7
+_HIGHEST = 22.0  # inches that rows of several groups take
 _MARKS = ("o", "s", "D", "^", "v", "P", "X")
 
 
@@ -57,42 +58,51 @@ def score_differences_figure(
     names: Sequence[str], rows: Sequence[tuple[str, Sequence[Span]]], confidence: str
 ) -> Figure:
     """Returns the picture of ``score_differences`` as a figure."""
-    shown = _shown(rows)
     others = list(names[1:])
     row = _ROW + _MORE * (len(others) - 1)
+    shown = _shown(rows, min(_MOST_ROWS, int(_HIGHEST / row)))
     labels = [canvas.short(name) for name, _ in shown]
     left = canvas.text_width(labels, _TEXT, "bold") + 0.25
-    titles = [f"{_cut(name)} minus {_cut(names[0])}" for name in others]
+    width = left + _LENGTH + 0.3
+    titles = _titles(names, width - 0.5)
     head = 0.3 + 0.22 * len(titles)
     height = row * len(shown)
-    width = left + _LENGTH + 0.3
     figure = canvas.new_figure(width, _BOTTOM + height + head)
     axes = canvas.add_axes(figure, left, _BOTTOM, _LENGTH, height)
     _dress(axes, labels)
+    if len(others) > 1:
+        between = [place + 0.5 for place in range(1, len(labels) - 1)]
+        axes.hlines(between, 0, 1, colors=canvas.RULE, linewidths=0.6, transform=axes.get_yaxis_transform(), zorder=0)
     for number in range(len(others)):
-        offset = (number - (len(others) - 1) / 2) * _MORE / row * 1.9
+        offset = (number - (len(others) - 1) / 2) * _MORE / row
         _draw(axes, [spans[number] for _, spans in shown], number, offset)
     left_out = len(rows) - len(shown)
     note = f"\nthe {len(shown) - 1} of {len(rows) - 1} classes that differ most" if left_out else ""
     axes.set_xlabel(f"difference with {confidence} interval; faint: it holds 0{note}", fontsize=_TEXT)
-    _write_titles(figure, titles, _BOTTOM + height + head - 0.08, width)
+    _write_titles(figure, titles, _BOTTOM + height + head - 0.08)
     return figure
 
 
-def _shown(rows: Sequence[tuple[str, Sequence[Span]]]) -> list[tuple[str, Sequence[Span]]]:
+def _shown(rows: Sequence[tuple[str, Sequence[Span]]], most: int) -> list[tuple[str, Sequence[Span]]]:
     """Returns the metric and as many classes as fit, those that differ most, in their order."""
-    if len(rows) <= _MOST_ROWS + 1:
+    if len(rows) <= most + 1:
         return list(rows)
 
     def size(row: tuple[str, Sequence[Span]]) -> float:
         return max((abs(s.difference) for s in row[1] if math.isfinite(s.low + s.difference)), default=-1.0)
 
-    kept = {row[0] for row in sorted(rows[1:], key=size, reverse=True)[:_MOST_ROWS]}
+    kept = {row[0] for row in sorted(rows[1:], key=size, reverse=True)[:most]}
     return [rows[0], *(row for row in rows[1:] if row[0] in kept)]
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONG_NAME else f"{name[: _LONG_NAME - 1]}…"
+def _titles(names: Sequence[str], width: float) -> list[str]:
+    """Returns what is compared, both names as long as there is room; their letters stand at the front."""
+    for length in range(_LONG_NAME, 4, -1):
+        first, *others = (name if len(name) <= length else f"{name[: length - 1]}…" for name in names)
+        titles = [f"{other} minus {first}" for other in others]
+        if canvas.text_width(titles, _TEXT) <= width:
+            break
+    return titles
 
 
 def _dress(axes: Axes, labels: Sequence[str]) -> None:
@@ -126,11 +136,11 @@ def _draw(axes: Axes, spans: Sequence[Span], number: int, offset: float) -> None
             )
 
 
-def _write_titles(figure: Figure, titles: Sequence[str], top: float, width: float) -> None:
+def _write_titles(figure: Figure, titles: Sequence[str], top: float) -> None:
     for number, title in enumerate(titles):
         y = top - 0.22 * number
         color, mark = COLORS[(number + 1) % len(COLORS)], _MARKS[number % len(_MARKS)]
         spot = canvas.add_axes(figure, 0.1, y - 0.15, 0.15, 0.15)
         spot.set_axis_off()
         spot.plot([0], [0], marker=mark, color=color, markersize=5.5)
-        canvas.write(figure, 0.32, y, canvas.clipped(title, width - 0.5, _TEXT), _TEXT)
+        canvas.write(figure, 0.32, y, title, _TEXT)

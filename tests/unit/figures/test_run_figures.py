@@ -67,3 +67,25 @@ def test_an_interval_without_ends_is_a_hollow_point():
     axes = score_differences_figure(["A", "B"], rows, "95 %").axes[0]
     assert [text.get_text() for text in axes.texts] == [" absent"]
     assert axes.lines[-1].get_markerfacecolor() == "white"
+
+
+@pytest.mark.parametrize("count", [2, 5, 11])
+def test_marks_of_many_groups_stay_in_the_row_of_their_class(count):
+    rows = [(f"class {place}", [Span(0.1, 0.0, 0.2)] * count) for place in range(40)]
+    figure = score_differences_figure([f"{number}" for number in range(count + 1)], rows, "95 %")
+    axes = figure.axes[0]
+    heights = sorted(float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() != "None")
+    of_row = [heights[n : n + count] for n in range(0, len(heights), count)]
+    assert len(of_row) == len(axes.get_yticks())
+    assert all(place - 0.5 < own[0] and own[-1] < place + 0.5 for place, own in enumerate(of_row))
+    gap = (of_row[0][1] - of_row[0][0]) * axes.get_window_extent().height / figure.dpi / len(of_row)
+    assert gap > 0.09  # inches, more than a mark takes
+    assert figure.get_size_inches()[1] < 28
+
+
+def test_titles_keep_the_letters_of_long_names():
+    names = [f"{letter} {LONG}" for letter in "ABC"]
+    figure = score_differences_figure(names, [("mIoU", [Span(0.1, 0.0, 0.2)] * 2)], "95 %")
+    written = [text.get_text() for text in figure.texts]
+    assert [title[0] for title in written if " minus A " in title] == ["B", "C"]
+    assert inside(figure)
