@@ -85,7 +85,8 @@ def test_a_search_goes_on_with_more_trials_and_prunes_what_is_hopeless(tmp_path,
     trials, _ = stand_in.drive([*words, "sweep.trials=10"], stand_in.StandIn(2, pause_s=0.3), shown)
     assert [t.params for t in trials[:4]] == [t.params for t in first]
     assert not [event for event in shown.events if event[0] < 4]
-    pruned = [trial for trial in trials if trial.state == "pruned"]
+    # Of the first four one may have reached its end, in milliseconds, before it was told.
+    pruned = [trial for trial in trials if trial.state == "pruned" and trial.number >= 4]
     assert pruned
     for trial in pruned:
         assert trial.params["optimizer.lr"] < max(t.params["optimizer.lr"] for t in first)
