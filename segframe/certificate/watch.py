@@ -26,7 +26,8 @@ class RandomLayers:
         for name, module in net.named_modules():
             if _drop_probability(module) > 0:
                 self._drew[name] = False
-                self._handles.append(module.register_forward_hook(self._hook(name)))
+                before, behind = self._hooks(name)
+                self._handles += [module.register_forward_pre_hook(before), module.register_forward_hook(behind)]
 
     def end(self) -> dict[str, bool]:
         """Returns for each layer whether it drew, and watches no longer."""
@@ -34,13 +35,18 @@ class RandomLayers:
             handle.remove()
         return self._drew
 
-    def _hook(self, name: str) -> Callable[..., None]:
-        def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if module.training and not self._drew[name]:
-                given, made = (tree_leaves(x)[0].detach() for x in (inputs[0], output))
-                self._drew[name] = not torch.equal(given, made)
+    def _hooks(self, name: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        given: list[Tensor] = []
 
-        return look
+        def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if module.training and not self._drew[name]:
+                given[:] = [tree_leaves(inputs[0])[0].detach().clone()]  # a layer may work in place, as FPN's does
+
+        def behind(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if given:
+                self._drew[name] = not torch.equal(given.pop(), tree_leaves(output)[0].detach())
+
+        return before, behind
 
 
 def _drop_probability(module: nn.Module) -> float:
