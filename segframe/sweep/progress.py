@@ -103,7 +103,7 @@ class Watched:
     def of(self, trial: Trial) -> Progress:
         """Returns how far a trial is."""
         read_at, stamp, found = self._known.get(trial.number, (-math.inf, (0, 0), None))
-        now, current = time.monotonic(), _stamp(trial.folder / "metrics.csv")
+        now, current = time.monotonic(), file_stamp(trial.folder / "metrics.csv")
         if found is None or (current != stamp and (now - read_at > _REREAD_S or trial.state != "running")):
             if trial.number not in self._ends and (ends := limits(trial.folder)):
                 self._ends[trial.number] = ends
@@ -201,7 +201,8 @@ def _num_steps(ends: Limits, epochs: int, step: int) -> float | None:
     return min(found, default=None)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def file_stamp(file: Path) -> tuple[int, int]:
+    """Returns what changes whenever a file does; zeros for none."""
     try:
         status = file.stat()
     except OSError:

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from segframe.runfolder import command, write_json
 from segframe.sweep.importance import Importance
-from segframe.sweep.progress import Limits, progress, seconds
+from segframe.sweep.progress import Limits, file_stamp, progress, seconds
 from segframe.sweep.seeds import OverSeeds, over_seeds
 from segframe.sweep.settings import Sweep
 from segframe.sweep.table import View, ranked, short_names, trial_table
@@ -86,7 +86,7 @@ def rows(sweep: Sweep, trials: Sequence[Trial]) -> list[dict[str, Any]]:
         row |= {key: trial.params.get(key) for key in sweep.axes}
         row |= {
             "seconds": None if took is None else round(took, 1),
-            "epochs": _epochs(trial.folder, sweep.settings.metric, _stamp(trial.folder / "metrics.csv")),
+            "epochs": _epochs(trial.folder, sweep.settings.metric, file_stamp(trial.folder / "metrics.csv")),
             "attempts": trial.attempts,
             "folder": os.path.relpath(trial.folder, sweep.folder),
             "error": trial.error,
@@ -155,14 +155,6 @@ def _write_table(sweep: Sweep, trials: Sequence[Trial]) -> None:
 def _epochs(folder: Path, metric: str, stamp: tuple[int, int]) -> int:
     """Returns the epochs of a trial; ``stamp`` changes with its metrics, which are read once for each."""
     return progress(folder, metric, is_higher_better=True, ends=Limits()).epochs
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0)
-    return status.st_mtime_ns, status.st_size
 
 
 def _print(sweep: Sweep, trials: Sequence[Trial], found: Importance, files: Sequence[Path]) -> None:
