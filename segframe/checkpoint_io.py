@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from segframe.wording import pasted
+
 MARK = "segframe"
 """The key that tells a checkpoint of segframe from a foreign file."""
 
@@ -137,6 +139,7 @@ def _offer(path: Path) -> str:
     for other in others:
         if other != path and is_intact(other):
             return (
-                f" An earlier one is intact; go on from it with resume={other} or evaluate it with checkpoint={other}."
+                f" An earlier one is intact; go on from it with {pasted('resume', other)} or evaluate it with "
+                f"{pasted('checkpoint', other)}."
             )
     return ""

@@ -138,7 +138,7 @@ def _started_again(values: dict[str, Any], words: list[str]) -> str | None:
 
 def _supervised(verb: str, words: list[str], num_ranks: int, folder: Path) -> int:
     """Runs a verb as several processes."""
-    from segframe.config.compose import RUN_DIR_VARIABLE
+    from segframe.ranks import RUN_DIR_VARIABLE
     from segframe.supervisor import supervise
 
     return supervise(main, [verb, *words], num_ranks, folder, RUN_DIR_VARIABLE if verb == "train" else None)

@@ -13,6 +13,7 @@ import yaml
 
 from segframe.config.options import ConfigError
 from segframe.ranks import place
+from segframe.wording import pasted
 
 
 def plan(values: dict[str, Any], gpus: int | None = None) -> int:
@@ -145,8 +146,8 @@ def check_folder(values: dict[str, Any]) -> None:
     if not values["resume"]:
         if any((folder / "checkpoints").glob("*.ckpt")):
             raise ConfigError(
-                f"run.dir={folder} holds a run with checkpoints; go on with it by resume={folder}, or give another "
-                "run.dir."
+                f"run.dir={folder} holds a run with checkpoints; go on with it by {pasted('resume', folder)}, or "
+                "give another run.dir."
             )
         return
     before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["optimizer"]
@@ -154,7 +155,7 @@ def check_folder(values: dict[str, Any]) -> None:
     if changed and any((folder / "checkpoints").glob("*.ckpt")):
         raise ConfigError(
             f"a resumed run takes its optimizer from the checkpoint, so these would do nothing: {', '.join(changed)}. "
-            f"Leave them out, or start a new run from these weights with init_from={folder}."
+            f"Leave them out, or start a new run from these weights with {pasted('init_from', folder)}."
         )
 
 

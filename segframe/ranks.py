@@ -8,6 +8,9 @@ from typing import NamedTuple
 LISTENER_VARIABLE = "SEGFRAME_STORE_LISTENER"
 """The descriptor of a socket that rank 0 listens on already, where segframe has started the ranks."""
 
+RUN_DIR_VARIABLE = "SEGFRAME_RUN_DIR"
+"""Names the run folder for every process of a run: the clock would give each rank another one."""
+
 SUPERVISED_VARIABLE = "SEGFRAME_SUPERVISED"
 """Set where segframe has started the ranks, and its first process watches them."""
 

@@ -19,6 +19,7 @@ from segframe.figures.panels import PanelLogger, Sample
 from segframe.metrics import per_image
 from segframe.metrics.scores import iou, summary
 from segframe.metrics.table import class_table
+from segframe.wording import pasted
 
 if TYPE_CHECKING:
     from segframe.build import Run
@@ -138,12 +139,10 @@ def _show_profile(console: Console, folder: Path) -> None:
 
 
 def _longer(run: Run) -> str:
-    limit = run.trainer.step_limit
+    again, limit = pasted("resume", run.folder), run.trainer.step_limit
     if limit is not None and run.trainer.global_step >= limit:
-        return f"{runfolder.command()} train resume={run.folder} trainer.max_steps={2 * limit}"
-    return (
-        f"{runfolder.command()} train resume={run.folder} trainer.max_epochs={2 * max(1, run.trainer.max_epochs or 1)}"
-    )
+        return f"{runfolder.command()} train {again} trainer.max_steps={2 * limit}"
+    return f"{runfolder.command()} train {again} trainer.max_epochs={2 * max(1, run.trainer.max_epochs or 1)}"
 
 
 def _faster_data(values: dict[str, Any]) -> str:
@@ -176,6 +175,9 @@ def _say_where(console: Console, run: Run, results: dict[str, object]) -> None:
         "checkpoints",
     )
     lines += [f"wrote {run.folder}/", "  " + "  ".join(name for name in names if (run.folder / name).exists())]
-    lines += [f"look further: {runfolder.command()} evaluate run={run.folder}", f"train longer: {_longer(run)}"]
+    lines += [
+        f"look further: {runfolder.command()} evaluate {pasted('run', run.folder)}",
+        f"train longer: {_longer(run)}",
+    ]
     for line in lines:
         console.print(escape(line), soft_wrap=True, highlight=False)

@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 from segframe import logs, rendezvous, restarts, runfolder, verdict
 from segframe.build import Run, assemble
 from segframe.callbacks.checkpoints import Interrupted
-from segframe.config.compose import RUN_DIR_VARIABLE, resolved
+from segframe.config.compose import resolved
 from segframe.planning import check_folder
-from segframe.ranks import ENDED_BY_ANOTHER, SUPERVISED_VARIABLE, is_main_process, place
+from segframe.ranks import ENDED_BY_ANOTHER, RUN_DIR_VARIABLE, SUPERVISED_VARIABLE, is_main_process, place
+from segframe.wording import pasted
 
 _MOST_LINES = 17  # on who holds what
 
@@ -228,5 +229,5 @@ def _ended_by(error: BaseException, folder: Path, values: dict[str, Any], run: R
         faults.record(folder, values, _speed(run), "interrupted" if stopped else "failed", error, place().rank)
     supervised = SUPERVISED_VARIABLE in os.environ
     if is_main_process() and records and not supervised and (folder / "checkpoints" / "last.ckpt").exists():
-        print(f"go on with: {runfolder.command()} train resume={folder}", file=sys.stderr)
+        print(f"go on with: {runfolder.command()} train {pasted('resume', folder)}", file=sys.stderr)
     return ENDED_BY_ANOTHER if by_another and not is_mine else faults.exit_code(error)

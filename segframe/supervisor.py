@@ -16,6 +16,7 @@ from segframe import runfolder
 from segframe.launch import Team, start_ranks
 from segframe.logs import FOLDER
 from segframe.ranks import SUPERVISED_VARIABLE
+from segframe.wording import pasted
 
 _FROM_THE_TERMINAL = 0x80  # Linux's SI_KERNEL: Ctrl-C, which every process of the terminal's group gets
 _ONE_PRESS_S = 0.5
@@ -42,7 +43,7 @@ def supervise(
         team.wait()
     _tell_of_the_killed(team, folder)
     if team.exit_code not in (0, 2) and words[0] == "train" and (folder / "checkpoints" / "last.ckpt").exists():
-        print(f"go on with: {runfolder.command()} train resume={folder}", file=sys.stderr)
+        print(f"go on with: {runfolder.command()} train {pasted('resume', folder)}", file=sys.stderr)
     return team.exit_code
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import Any
+
+_PLAIN = re.compile(r"[\w./@+:-]+", re.ASCII)  # neither the shell nor Hydra's grammar sees anything in these
+_BEFORE_QUOTE = re.compile(r"(\\+)(?='|$)")
+_OF_SHELLS = re.compile(r'["$`\\!]')  # what double quotes do not quote
 
 
 def shown(value: Any) -> str:
@@ -30,6 +36,32 @@ def shown_score(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1000 else shown(float(value))
+
+
+def quoted(text: str) -> str:
+    """Returns text as Hydra's grammar reads it back, whatever is in it."""
+    # A backslash counts as one everywhere but before a quote, the closing one too.
+    return "'" + _BEFORE_QUOTE.sub(r"\1\1", text).replace("'", "\\'") + "'"
+
+
+def pasted(key: str, value: object) -> str:
+    """Returns the word KEY=VALUE as it can be pasted into a shell.
+
+    Args:
+        key: Such as ``resume``.
+        value: A folder, a file, or other text without a list.
+
+    Example:
+        >>> print(pasted("resume", "outputs/pspnet-1"))
+        resume=outputs/pspnet-1
+        >>> print(pasted("resume", "my runs/a"))
+        "resume='my runs/a'"
+    """
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    word = f"{key}={quoted(text)}"
+    return shlex.quote(word) if _OF_SHELLS.search(word) else f'"{word}"'
 
 
 def duration(seconds: float | None) -> str:

@@ -19,16 +19,15 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from segframe.config import schema
 from segframe.config.options import PRIMARY, ConfigError, config_dirs, did_you_mean, groups_of
 from segframe.config.overrides import parse
-from segframe.config.recipe import Recipe, default_groups, joined, load, primary_config, quoted, squeezed
+from segframe.config.recipe import Recipe, default_groups, joined, load, primary_config, squeezed
 from segframe.config.references import without_echoes
 from segframe.config.rerun import run_overrides
 from segframe.config.signatures import read_signature
 from segframe.config.unknown import Groups, all_keys, has_key, nearest_key, unknown_key
+from segframe.ranks import RUN_DIR_VARIABLE
+from segframe.wording import quoted
 
 __all__ = ["ConfigError", "compose", "compose_resume", "resolved", "run_overrides"]
-
-RUN_DIR_VARIABLE = "SEGFRAME_RUN_DIR"
-"""Names the run folder for every process of a run: the clock would give each rank another one."""
 
 
 def compose(overrides: Sequence[str], config_name: str = PRIMARY) -> DictConfig:

@@ -20,6 +20,7 @@ from yaml import YAMLError
 
 from segframe.config.options import ConfigError, key_line, option_file
 from segframe.config.unknown import Groups, unknown_option
+from segframe.wording import quoted
 
 
 @dataclass
@@ -140,11 +141,6 @@ def _missing_option(error: MissingConfigException, recipe: Recipe, options: Sequ
 def squeezed(error: BaseException) -> str:
     """Returns a library's error in one line."""
     return " ".join(str(error).partition("\n    full_key")[0].split())
-
-
-def quoted(text: str) -> str:
-    """Returns ``text`` as Hydra's grammar reads it back, whatever is in it."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def joined(problems: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from segframe.runs.bootstrap import Run
 from segframe.runs.groups import Group
 from segframe.runs.record import Record
 from segframe.runs.scores import Floats
+from segframe.wording import pasted
 
 _AGAIN = {"final": "last", "best": "best"}
 """By the name of counts that a run leaves, the checkpoint whose evaluation stands in for them."""
@@ -120,7 +120,7 @@ def _missing(record: Record, checkpoint: str) -> str:
     if (checkpoint in _AGAIN or checkpoint.startswith("evaluation-")) and (
         run / "checkpoints" / f"{name}.ckpt"
     ).exists():
-        return f"{told}; this makes them: {command()} evaluate {shlex.quote(f'run={run}')} checkpoint={name}"
+        return f"{told}; this makes them: {command()} evaluate {pasted('run', run)} checkpoint={name}"
     return told if there else f"{told}, and no checkpoint that could be evaluated"
 
 

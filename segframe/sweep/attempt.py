@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segframe.config.options import ConfigError
-from segframe.config.recipe import quoted
 from segframe.sweep.launch.job import Job
 from segframe.sweep.outcome import epochs, missing_column
 from segframe.sweep.trial import Trial
+from segframe.wording import quoted
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import signal
 from contextlib import suppress
@@ -78,6 +79,8 @@ def judge(folder: Path, code: int | None, settings: Settings) -> Outcome:
         if value is not None:
             return Outcome("finished", value, None)
         return Outcome("failed", None, _no_value(folder, settings))
+    if code == os.EX_TEMPFAIL:  # the guard's, which has started nothing
+        return Outcome("interrupted", value, _told(folder))
     recorded = _line(str(results.get("error", ""))) if status == "failed" else ""
     if code is None and _KILLED.fullmatch(recorded):
         return Outcome("interrupted", value, recorded)

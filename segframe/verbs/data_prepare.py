@@ -130,7 +130,7 @@ def _look(asked: _Asked, words: Sequence[str] = ()) -> tuple[str, str]:
     """Returns how many pairs each split has, or why the data set cannot be read."""
     from segframe.build import make_dataset
     from segframe.config.compose import compose
-    from segframe.config.recipe import quoted
+    from segframe.wording import quoted
 
     root = f"dataset.root={quoted(str(asked.root))}"
     config = compose([f"dataset={asked.name}", root, *words, *asked.flags])

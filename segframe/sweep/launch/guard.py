@@ -28,9 +28,10 @@ SIGN_OF_LIFE_S = 10.0
 ENDING_S = 90.0
 """How long a trial that was told to end may take to write its checkpoint."""
 
-TWICE = 75
-"""The exit code where another guard's trial is in the folder."""
+TWICE = os.EX_TEMPFAIL
+"""The exit code where another guard's trial does not leave the folder."""
 
+_LOOK_S = 0.2
 _LEFT_S = 5.0  # for what ends by itself behind its parent
 _TRACKERS = (b"resource_tracker", b"torch_shm_manager")  # they remove what killed processes have left in /dev/shm
 _SUBREAPER, _PDEATHSIG = 36, 1  # of prctl
@@ -54,11 +55,11 @@ def main(arguments: list[str]) -> int:
         _prctl(_SUBREAPER, 1)
         if cores != "-":
             os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    alive = os.open(os.path.join(folder, ALIVE_FILE), os.O_RDWR | os.O_CREAT, 0o644)
     output = os.open(os.path.join(folder, log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    if not _locked(alive):
+    alive, code = _entered(os.path.join(folder, ALIVE_FILE))
+    if code:
         os.write(output, b"another process trains in this folder; this one leaves it alone\n")
-        return TWICE
+        return code
     os.ftruncate(alive, 0)
     os.write(alive, os.fsencode(os.uname().nodename))
     watch = _Watch(alive, output, command)
@@ -212,7 +213,26 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _locked(file: int) -> bool:
+def _entered(path: str) -> tuple[int, int]:
+    """Waits until no other guard is in the folder; returns its locked file and 0, else -1 and an exit code.
+
+    A driver that sees no processes (macOS), or another machine's clock only, may come before what it takes over ends.
+    """
+    deadline = time.monotonic() + ENDING_S + 2 * SIGN_OF_LIFE_S
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if _locked(file, path):
+            return file, 0
+        os.close(file)
+        if told := signal.sigpending() & set(_TOLD):
+            return -1, 128 + min(told)
+        if select.select([0], [], [], _LOOK_S)[0] and not os.read(0, 4096):  # whoever has started this one is gone
+            return -1, 128 + signal.SIGTERM
+        if time.monotonic() > deadline:
+            return -1, TWICE
+
+
+def _locked(file: int, path: str) -> bool:
     """Whether the folder is this guard's now; file systems without locks say nothing."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -220,7 +240,10 @@ def _locked(file: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))  # a guard that ends takes its file away
+    except FileNotFoundError:
+        return False
 
 
 def _prctl(option: int, argument: int) -> None:

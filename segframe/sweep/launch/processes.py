@@ -13,15 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import segframe
-from segframe.ranks import SUPERVISED_VARIABLE
+from segframe.ranks import RUN_DIR_VARIABLE, SUPERVISED_VARIABLE
 from segframe.sweep.launch import guard
 from segframe.sweep.launch.job import TERMINAL_LOG
+
+DROPPED = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    SUPERVISED_VARIABLE,
+    RUN_DIR_VARIABLE,
+)
+"""Variables that no trial is given: it belongs to no other run, and a word tells it its folder."""
 
 MARK_VARIABLE = "SEGFRAME_TRIAL"
 """Set in every process of a trial to its folder's real path, so that nothing of it stays behind unseen."""
 
 _FOREIGN = ("TORCHELASTIC_", "SLURM_", "SUBMITIT_", "PMI_", "PMIX_", "OMPI_")  # a trial belongs to no other launcher
-_OF_A_RANK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", SUPERVISED_VARIABLE)
+
 _ELSEWHERE_S = 3 * guard.SIGN_OF_LIFE_S
 
 
@@ -42,7 +53,7 @@ def environment(folder: Path, threads: int, gpus: Sequence[str] | None = None) -
         threads: Of each rank; one that the user has set lower stays.
         gpus: What CUDA_VISIBLE_DEVICES is to hold; None leaves it as it is.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN) and k not in _OF_A_RANK}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN) and k not in DROPPED}
     given = kept.get("OMP_NUM_THREADS", "")
     kept["OMP_NUM_THREADS"] = str(min(threads, int(given)) if given.isdigit() and int(given) else threads)
     kept[MARK_VARIABLE] = str(folder.resolve())

@@ -214,7 +214,7 @@ def _reach(address: str) -> None:
 
 
 def _is_passed_on(name: str) -> bool:
-    return name.startswith(_PASSED_ON) and not any(word in name for word in _SECRET)
+    return name.startswith(_PASSED_ON) and name not in processes.DROPPED and not any(word in name for word in _SECRET)
 
 
 def _path_to_segframe() -> str:

@@ -88,10 +88,32 @@ def test_a_killed_guard_takes_the_trial_with_it(guarded, tmp_path):
     assert processes.leftover(tmp_path, {}) is None
 
 
+def test_two_trainings_never_write_to_one_folder(guarded, tmp_path):
+    first, _, _ = guarded("rank.kill(); time.sleep(60)")
+    command = [*first.args[:7], "here", "/usr/bin/touch", str(tmp_path / "second")]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20).returncode == 143  # nobody waits for it
+    second, told = (subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2))
+    told.terminate()
+    assert processes.signalled(told.wait(20)) == -15
+    time.sleep(3 * guard._LOOK_S)
+    assert second.poll() is None
+    assert not (tmp_path / "second").exists()
+    first.terminate()
+    assert second.wait(20) == 0  # its turn has come
+    assert (tmp_path / "second").exists()
+    second.stdin.close()
+    told.stdin.close()
+
+
+def test_a_folder_that_is_never_left_is_told(guarded, tmp_path, monkeypatch):
+    guarded()
+    monkeypatch.setattr(guard, "ENDING_S", -2 * guard.SIGN_OF_LIFE_S)
+    monkeypatch.setattr(guard.select, "select", lambda *_: ([], [], []))
+    assert guard._entered(str(tmp_path / guard.ALIVE_FILE)) == (-1, guard.TWICE)
+
+
 def test_signals_are_passed_on(guarded, tmp_path):
     process, _, _ = guarded(place="behind")
-    second = subprocess.run([*process.args[:7], "here", "/bin/true"], stdin=subprocess.DEVNULL, timeout=20)
-    assert second.returncode == guard.TWICE  # two trainings never write to one folder
     process.send_signal(signal.SIGUSR1)
     assert processes.signalled(process.wait(20)) == -9
     assert not (tmp_path / "told").exists()
