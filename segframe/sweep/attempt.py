@@ -24,6 +24,7 @@ class Attempt:
         is_adopted: Whether an earlier driver has started it.
         is_pruned: Whether it was ended as hopeless.
         stopped_at: When it was told to end, of the monotonic clock.
+        first_epoch: How many epochs earlier attempts have brought to an end.
     """
 
     trial: Trial
@@ -31,6 +32,7 @@ class Attempt:
     is_adopted: bool = False
     is_pruned: bool = False
     stopped_at: float | None = None
+    first_epoch: int = 0
     _reported: int = 0
     _seen: tuple[int, int] = (0, 0)
 
@@ -38,6 +40,11 @@ class Attempt:
         """Tells it to end with a checkpoint."""
         self.stopped_at = time.monotonic()
         self.job.stop()
+
+    @property
+    def has_advanced(self) -> bool:
+        """Whether an epoch was reported that no earlier attempt has ended."""
+        return self._reported > self.first_epoch
 
     def new_epochs(self, metric: str) -> Iterator[tuple[int, float]]:
         """Yields the metric of each epoch that has ended since the last look.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from segframe.sweep.attempt import Attempt, words_to_start
 from segframe.sweep.display import Display
 from segframe.sweep.launch.job import Launcher, Need
 from segframe.sweep.outcome import Outcome, judge, value_of
+from segframe.sweep.retries import Retries
 from segframe.sweep.search import Search
 from segframe.sweep.settings import Sweep
 from segframe.sweep.stopping import Stopping
@@ -43,9 +43,11 @@ class Driver:
     _running: dict[int, Attempt] = field(default_factory=dict)
     _again: list[Trial] = field(default_factory=list)
     _held: tuple[Trial, Need] | None = None
-    _killed: Counter[int] = field(default_factory=Counter)
     _stopping: Stopping = field(default_factory=Stopping)
     _has_told: bool = False
+
+    def __post_init__(self) -> None:
+        self._retries = Retries(self.sweep.settings.retries)
 
     def run(self, leftovers: Sequence[Trial]) -> int:
         """Runs until nothing is left to try or a signal says to stop; returns that signal's number, 0 for none.
@@ -108,11 +110,12 @@ class Driver:
 
     def _start(self, trial: Trial, need: Need) -> None:
         goes_on, words = words_to_start(trial)
+        before = Attempt.epochs_of(trial, self.sweep.settings.metric)
         try:
             job = self.launcher.start(trial.number, words, trial.folder, need)
         except OSError as error:
             raise ConfigError(f"trial {trial.number} can't be started: {error}") from error
-        self._running[trial.number] = Attempt(trial, job)
+        self._running[trial.number] = Attempt(trial, job, first_epoch=max((step for step, _ in before), default=0))
         trial.state, trial.attempts, trial.error, trial.ended = "running", trial.attempts + 1, None, None
         trial.started = trial.started or time.time()
         trial.job = job.describe()
@@ -143,17 +146,11 @@ class Driver:
         for step, value in attempt.new_epochs(self.sweep.settings.metric):
             self.search.report(trial, step, value)
         outcome = judge(trial.folder, None if attempt.is_adopted else code, self.sweep.settings)
-        if outcome.state != "interrupted":
-            self._tell(trial, outcome)
-            return
-        by_itself = attempt.stopped_at is None and not attempt.is_adopted
-        self._killed[trial.number] += by_itself
-        if (times := self._killed[trial.number]) > self.sweep.settings.retries:
-            told = f"{outcome.error}{f', {times} attempts' if times > 1 else ''} (sweep.retries)"
-            self._tell(trial, outcome._replace(state="failed", error=told))
-            return
+        if outcome.state == "interrupted" and attempt.stopped_at is None and not attempt.is_adopted:
+            outcome = self._retries.judge(trial.number, outcome, attempt.has_advanced)
         self._tell(trial, outcome)
-        self._again.append(trial)
+        if outcome.state == "interrupted":
+            self._again.append(trial)
 
     def _take_over(self, leftovers: Sequence[Trial]) -> None:
         """Takes up what an earlier driver has left: what runs, what has ended meanwhile, what was interrupted."""

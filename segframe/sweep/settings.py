@@ -89,7 +89,7 @@ class Settings:
         metric: What is compared, a key of metrics.csv.
         direction: Which values are better.
         value: Whether a trial counts by its best epoch or its last one.
-        retries: How often one that was killed is run again.
+        retries: How often in a row one that was killed is run again without having ended another epoch.
         words: Training words that every trial is given, before those of the command line.
         space: What is searched: by key a list, {low, high, log, step}, or text in Hydra's grammar.
         search: Who chooses parameters.

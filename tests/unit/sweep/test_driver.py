@@ -108,6 +108,27 @@ def test_a_trial_that_is_killed_again_and_again_has_failed(tmp_path, stand_in):
     assert trials[1].error == "ended by SIGKILL, 2 attempts (sweep.retries)"
 
 
+def test_a_trial_that_is_killed_often_and_gains_epochs_comes_to_its_end(tmp_path, stand_in):
+    class Preempting(stand_in.StandIn):
+        def start(self, number, words, folder, need):
+            job = super().start(number, words, folder, need)
+            before = _num_epochs(folder)
+            while before < 4 and _num_epochs(folder) == before:
+                time.sleep(0.005)
+            if before < 4:
+                job.kill()
+            return job
+
+    trials, _ = stand_in.drive(["optimizer.lr=0.1,0.2", f"sweep.dir={tmp_path}"], Preempting(1, pause_s=0.1))
+    assert [trial.state for trial in trials] == ["finished"] * 2
+    assert min(trial.attempts for trial in trials) > 2  # sweep.retries=1
+
+
+def _num_epochs(folder):
+    file = folder / "metrics.csv"
+    return len(file.read_text().splitlines()) - 1 if file.exists() else 0
+
+
 def test_ctrl_c_ends_trials_with_their_checkpoints_and_the_same_words_go_on(tmp_path, stand_in):
     words = ["optimizer.lr=0.1,0.2,0.3", "sweep.parallel=2", f"sweep.dir={tmp_path}"]
     started = threading.Thread(
