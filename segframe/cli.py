@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segframe import __version__, slurm
-from segframe.config.options import DIRS_VARIABLE, ConfigError, nearest
+from segframe import __version__, slurm, streams
+from segframe.config.options import DIR_FLAG, ConfigError, nearest, with_config_dirs
 from segframe.ranks import place
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-_DIR_FLAG = "--config-dir"
 _MULTIRUN = ("-m", "--multirun")
 
 
@@ -29,8 +27,8 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The words behind the program's name; None takes them from the command line.
     """
     tells = True
-    _fill_closed_streams()
-    _print_all_letters()
+    streams.fill_closed()
+    streams.print_all_letters()
     try:
         tells = _is_first_here()
         return dispatch(sys.argv[1:] if words is None else words)
@@ -40,24 +38,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-
-
-def _fill_closed_streams() -> None:
-    """Opens what the shell has closed (``>&-``): else the next file or socket gets its number and what is printed."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            if getattr(sys, name) is None:
-                setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-
-
-def _print_all_letters() -> None:
-    """Lets paths and names be printed whose letters the terminal's encoding lacks, or that are no letters at all."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_first_here() -> bool:
@@ -253,7 +233,7 @@ def dispatch(words: Sequence[str]) -> int:
     if "--version" in words:
         print(f"segframe {__version__}")
         return 0
-    words = _with_config_dirs(words)
+    words = with_config_dirs(words)
     if not words or "--help" in words or "-h" in words:
         print(_help(words))
         return 0
@@ -279,7 +259,7 @@ def _unknown_verb(verb: str, words: Sequence[str]) -> str:
 def _help(words: Sequence[str]) -> str:
     from segframe.config.usage import options_of, overview
 
-    extra = [word.partition("=")[2] for word in words if word.startswith(f"{_DIR_FLAG}=")]
+    extra = [word.partition("=")[2] for word in words if word.startswith(f"{DIR_FLAG}=")]
     verb = next((word for word in words if word in (*_FURTHER, *_OF_MODULES)), None)
     if verb is not None:
         options = [options_of(verb, extra)] if verb == "sweep" else []
@@ -296,24 +276,6 @@ def _help_of_modules(words: Sequence[str]) -> str:
     further = _FURTHER.get(words[0], ())
     verbs = [f"{words[0]}_{v}" for v in [word for word in words if word in further] or further] or [words[0]]
     return "\n\n".join((import_module(f"segframe.verbs.{verb}").__doc__ or "").strip() for verb in verbs)
-
-
-def _with_config_dirs(words: Sequence[str]) -> list[str]:
-    """Writes folders of options as absolute ``--config-dir=`` words, so that a run's record finds them again."""
-    folders, others = [], []
-    rest = iter(words)
-    for word in rest:
-        if word == _DIR_FLAG:
-            folders.append(next(rest, ""))
-        elif word.startswith(f"{_DIR_FLAG}="):
-            folders.append(word.partition("=")[2])
-        else:
-            others.append(word)
-    if not all(folders):
-        raise ConfigError(f"{_DIR_FLAG} needs a folder: {_DIR_FLAG} DIR")
-    folders += [text for text in os.environ.get(DIRS_VARIABLE, "").split(os.pathsep) if text]
-    paths = dict.fromkeys(str(Path(folder).expanduser().absolute()) for folder in folders)
-    return [*others, *(f"{_DIR_FLAG}={path}" for path in paths)]
 
 
 def _taken(words: Sequence[str], name: str) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 PRIMARY = "train"
 """The name of the file of conf/ that every run starts from."""
 
+DIR_FLAG = "--config-dir"
+"""The flag that names a further configuration folder."""
+
 DIRS_VARIABLE = "SEGFRAME_CONFIG_DIR"
 """The environment variable that names further configuration folders."""
 
@@ -40,7 +43,7 @@ def config_dirs(extra: Sequence[str] = ()) -> list[Path]:
     Raises:
         ConfigError: If a folder does not exist.
     """
-    named = [(text, "--config-dir") for text in extra]
+    named = [(text, DIR_FLAG) for text in extra]
     named += [(text, DIRS_VARIABLE) for text in os.environ.get(DIRS_VARIABLE, "").split(os.pathsep) if text]
     folders = []
     for text, source in named:
@@ -51,6 +54,31 @@ def config_dirs(extra: Sequence[str] = ()) -> list[Path]:
             )
         folders.append(folder)
     return list(dict.fromkeys([*folders, shipped_dir()]))
+
+
+def with_config_dirs(words: Sequence[str]) -> list[str]:
+    """Writes folders of options as absolute ``--config-dir=`` words, so that a run's record finds them again.
+
+    Args:
+        words: Of a command line.
+
+    Raises:
+        ConfigError: If the flag names no folder.
+    """
+    folders, others = [], []
+    rest = iter(words)
+    for word in rest:
+        if word == DIR_FLAG:
+            folders.append(next(rest, ""))
+        elif word.startswith(f"{DIR_FLAG}="):
+            folders.append(word.partition("=")[2])
+        else:
+            others.append(word)
+    if not all(folders):
+        raise ConfigError(f"{DIR_FLAG} needs a folder: {DIR_FLAG} DIR")
+    folders += [text for text in os.environ.get(DIRS_VARIABLE, "").split(os.pathsep) if text]
+    paths = dict.fromkeys(str(Path(folder).expanduser().absolute()) for folder in folders)
+    return [*others, *(f"{DIR_FLAG}={path}" for path in paths)]
 
 
 def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
