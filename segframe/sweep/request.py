@@ -23,6 +23,7 @@ from segframe.config.options import (
     shipped_dir,
 )
 from segframe.config.overrides import name_of, value_of
+from segframe.config.overrides import read as read_word
 from segframe.sweep.axes import Axis
 from segframe.sweep.settings import FINITE, Ray, Searching, Settings, Slurm
 from segframe.sweep.space import from_file, split
@@ -110,6 +111,8 @@ def read(words: Sequence[str]) -> Request:
         ConfigError: If a word of the sweep is not right, or there is nothing to try.
     """
     own = [word for word in words if _is_own(word)]
+    for word in own:
+        _check_one_value(word)
     flags = [word for word in words if word.startswith(_FLAG)]
     for_trials = [word for word in words if not _is_own(word)]
     name = _option(own, flags)
@@ -148,6 +151,16 @@ def without_password(url: str | None) -> str | None:
 def _is_own(word: str) -> bool:
     name = name_of(word)
     return not word.startswith("-") and (name == GROUP or name.startswith(f"{GROUP}."))
+
+
+def _check_one_value(word: str) -> None:
+    """Refuses a list for a key of the sweep itself."""
+    override = read_word(word)
+    if override is not None and override.is_sweep_override():
+        raise ConfigError(
+            f"`{word}`: each key of the sweep itself takes one value; lists are for words of trainings, such as "
+            f"seed=0,1,2 (text with commas stands in quotes: \"{name_of(word)}='...'\")"
+        )
 
 
 def _option(own: Sequence[str], flags: Sequence[str]) -> str:

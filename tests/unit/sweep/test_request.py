@@ -55,6 +55,8 @@ def test_words_count_more_than_the_file(tmp_path):
         (["sweep=wandb"], "wandb sweep conf/sweep/wandb.yaml"),
         (["seed=1,2", "sweep.paralel=2"], r"did you mean `sweep\.parallel`"),
         (["seed=1,2", "sweep.parallel=0"], r"sweep\.parallel=0 is not allowed"),
+        (["seed=1,2", "sweep.parallel=1,2"], r"`sweep\.parallel=1,2`: each key of the sweep itself takes one value"),
+        (["seed=1,2", "sweep=grid,optuna_lr"], "each key of the sweep itself takes one value"),
         (["seed=1,2", "sweep.storage=x"], r"did you mean `sweep\.search\.storage`"),
         (["seed=1,2", "sweep=optuna_tpe", "sweep.trials=null"], r"give sweep\.trials=N"),
         (["optimizer.lr=interval(1,2)"], "sweep=optuna_random"),
