@@ -27,7 +27,7 @@ def is_run(folder: Path) -> bool:
 
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is that of a sweep."""
-    return (folder / SWEEP_FILE).is_file()
+    return os.path.isfile(folder / SWEEP_FILE)  # pathlib raises where a folder can't be entered
 
 
 def nearest_folder(missing: Path) -> Path | None:
@@ -39,7 +39,7 @@ def nearest_folder(missing: Path) -> Path | None:
     above = next((parent for parent in missing.absolute().parents if os.path.isdir(parent)), None)
     if above is None or not os.access(above, os.R_OK | os.X_OK):
         return None
-    guess = nearest(missing.name, [path.name for path in above.iterdir() if path.is_dir()])
+    guess = nearest(missing.name, [path.name for path in above.iterdir() if os.path.isdir(path)])
     return above / guess if guess else None
 
 
@@ -72,7 +72,9 @@ def _below(folder: Path, seen: set[str]) -> Iterator[Path]:
         yield folder
         return
     for entry in found:
-        if not entry.name.startswith(".") and entry.is_dir():
+        # A link that leads round in a circle, or into a folder that can't be entered, raises in entry.is_dir().
+        is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+        if is_folder and not entry.name.startswith("."):
             yield from _below(folder / entry.name, seen)
 
 

@@ -132,6 +132,7 @@ def test_links_are_followed_once(run_folder, tmp_path):
     run_folder("inside/a")
     (tmp_path / "inside/back").symlink_to(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "inside/a")
+    (tmp_path / "round").symlink_to("round")  # leads to itself
     assert len(runs.load(tmp_path)) == 1
 
 
