@@ -16,6 +16,9 @@ from segframe.config.options import PRIMARY, ConfigError, config_dirs, default_o
 GROUPS = ("model", "dataset", "strategy")
 """The groups whose options are columns of the table of runs."""
 
+CONSTRUCTOR = "_target_"
+"""The last part of a key that says what a section of the configuration makes."""
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SECTION = re.compile(r"(?m)^(?=\w)")
 _REPLACED = re.compile(r"\s*- override /?([\w/]+): *([^\s#]+)")
@@ -23,7 +26,7 @@ _FLAG = "--config-dir="
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Returns a run's resolved configuration by dotted keys, without the names of constructors.
+    """Returns a run's resolved configuration by dotted keys, those of constructors (``_target_``) too.
 
     Args:
         run: The run folder.
@@ -43,17 +46,28 @@ def read_config(run: Path) -> dict[str, Any]:
     return found
 
 
-def read_words(run: Path) -> list[str]:
-    """Returns the words that a run was started with; none where they are lost."""
+def is_told_by_option(key: str, options: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a key is a constructor within a group of ``GROUPS`` of which runs take different options.
+
+    Args:
+        key: A dotted key.
+        options: Of each run, what ``options_of`` returns.
+    """
+    group = key.split(".")[0]
+    return key.endswith(f".{CONSTRUCTOR}") and group in GROUPS and len({own.get(group) for own in options}) > 1
+
+
+def read_words(run: Path) -> list[str] | None:
+    """Returns the words that a run was started with; None where they are lost."""
     try:
         words = json.loads((run / "overrides.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+        return None
+    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else None
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """Returns the option that words take of each of ``GROUPS``.
+    """Returns the option that words take of each group, such as ``optimizer``.
 
     Args:
         words: Those that a run was started with.
@@ -61,7 +75,7 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
     given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
     extra = tuple(word.removeprefix(_FLAG) for word in words if word.startswith(_FLAG))
     options = _defaults() | _of_experiment(given.get("experiment", ""), extra) | given
-    return {group: options[group] for group in GROUPS if group in options}
+    return {group: options[group] for group in _defaults()}
 
 
 @lru_cache(maxsize=4096)
@@ -82,7 +96,7 @@ def _dotted(section: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
         where = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
             yield from _dotted(value, where)
-        elif not str(key).startswith("_"):
+        elif key == CONSTRUCTOR or not str(key).startswith("_"):
             yield where, value
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segframe.config.options import ConfigError
+from segframe.runs.configuration import CONSTRUCTOR
 from segframe.runs.filters import check_keys, parse_filter
 from segframe.runs.folders import is_run, nearest_folder, run_folders
 from segframe.runs.load import differing_keys, values_of
@@ -98,10 +99,16 @@ def titles(groups: Sequence[Group], most: int = 2) -> list[str]:
     if not shown:
         return [f"{group.letter} {group.records[0].folder.name}" for group in groups]
     named = [
-        [apart[key][i] if key in ("model", "dataset") else f"{key}={apart[key][i]}" for key in shown]
+        [apart[key][i] if key in ("model", "dataset") else _word(key, apart[key][i]) for key in shown]
         for i in range(len(groups))
     ]
     return [f"{group.letter} {' '.join(parts)}" for group, parts in zip(groups, named, strict=True)]
+
+
+def _word(key: str, value: str) -> str:
+    """Returns KEY=VALUE; of what a section makes the section and the last part of a name."""
+    section, _, name = key.rpartition(".")
+    return f"{section}={value.rpartition('.')[2]}" if name == CONSTRUCTOR else f"{key}={value}"
 
 
 def _records(word: str) -> list[Record]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segframe.runs.configuration import is_told_by_option
 from segframe.runs.folders import run_folders
 from segframe.runs.record import Record, read_record
 
@@ -96,15 +97,17 @@ def row_of(record: Record) -> dict[str, Any]:
 
 
 def values_of(record: Record) -> dict[str, Any]:
-    """Returns what conditions on a run may ask for: every key of its configuration and the values of ``COLUMNS``."""
-    return {**record.config, **row_of(record)}
+    """Returns what conditions on a run may ask for: keys of its configuration, options by group, ``COLUMNS``."""
+    return {**record.config, **record.options, **row_of(record)}
 
 
 def differing_keys(records: Sequence[Record]) -> list[str]:
     """Returns the dotted keys whose values differ between runs, or that some lack, in the configuration's order."""
     known = [record.config for record in records if record.config]
+    options = [record.options for record in records if record.config]
     keys = dict.fromkeys(key for config in known for key in config)
     wanted = [key for key in keys if key != "seed" and not key.startswith(_UNSAID)]
+    wanted = [key for key in wanted if not is_told_by_option(key, options)]
     differing = [key for key in wanted if len({str(config.get(key, math.nan)) for config in known}) > 1]
     # The seeds of parts are the run's, unless somebody has set them.
     return [key for key in differing if not _follows_seed(key, known)]

@@ -32,7 +32,7 @@ class Record:
         folder: Its folder.
         state: ``finished``, ``running``, ``interrupted``, ``failed``, ``stale`` (it says that it runs and does not),
             ``broken`` (its files can't be read), or what its sweep says: ``pruned``.
-        options: The options of the groups model, dataset and strategy.
+        options: The option of every group (model, dataset, optimizer, ...); empty where the words are lost.
         config: The resolved configuration by dotted keys; empty where it can't be read.
         results: What results.json holds.
         started: When it was started first, in seconds since 1970.
@@ -94,7 +94,8 @@ def read_record(folder: Path, now: float | None = None) -> Record:
         problems.append(str(error))
     if trial is not None:
         record.sweep, record.trial = sweep_of(folder), trial.number
-    record.options = options_of(words or (trial.words if trial else []))
+    known = trial.words if words is None and trial else words
+    record.options = {} if known is None else options_of(known)
     record.updated = _last_change(folder)
     started = _number(environment.get("started"))
     record.started = started if 0 <= started < _END_OF_TIME else _oldest(folder)

@@ -4,8 +4,8 @@ segframe runs [FOLDER] [CONDITIONS] [sort=COLUMN|-COLUMN] [columns=A,B,...] [out
 
 FOLDER is looked through at any depth; the default is outputs. Trials of a sweep are one line unless FOLDER is the
 sweep's. CONDITIONS are KEY=VALUE, KEY!=VALUE, and in quotes for the shell "KEY>NUMBER", ">=", "<", "<=", where KEY is a
-column (state, model, dataset, strategy, seed, miou, miou_final, images_per_s, seconds, ...) or a key of the
-configuration: model=pspnet seed=0,1 "miou>0.4" optimizer.lr=0.001. VALUE may hold * for anything.
+column (state, model, dataset, strategy, seed, miou, miou_final, images_per_s, seconds, ...), a key of the configuration
+or a group: model=pspnet seed=0,1 "miou>0.4" optimizer.lr=0.001 optimizer=adam. VALUE may hold * for anything.
 sort=-miou puts the best first. columns=folder,miou,optimizer.lr chooses what is shown. out=FILE.csv writes all of it,
 every run a row.
 """
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segframe.config.options import ConfigError
+from segframe.runs.configuration import CONSTRUCTOR, GROUPS
 from segframe.runs.filters import Filter, check_keys, parse_filter
 from segframe.runs.folders import is_run, is_sweep, nearest_folder, run_folders
 from segframe.runs.listing import EXTRA, SHOWN, Line, lines_of, ordered, show
@@ -103,8 +104,11 @@ def _chosen(records: Sequence[Record], is_inside: bool) -> list[str]:
         return list(SHOWN)
     differing = differing_keys(records)
     seeds = {record.config.get("seed") for record in records if record.config}
-    groups = [group for group in ("model", "dataset", "strategy") if len({r.options.get(group) for r in records}) > 1]
+    varying = {group for r in records for group in r.options if r.options[group] != records[0].options.get(group)}
+    groups = [group for group in GROUPS if group in varying]
     keys = [key for key in differing if key.split(".")[0] not in groups]
+    constructors = {f"{group}.{CONSTRUCTOR}": group for group in varying}
+    keys = [constructors.get(key, key) for key in keys]
     return ["folder", "state", *groups, *(["seed"] if len(seeds) > 1 else []), *keys[:_MOST_KEYS], "miou", "age"]
 
 

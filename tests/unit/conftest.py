@@ -65,7 +65,7 @@ def write_run(base_values, evaluated):
                 section = section[name]
             if key == "model":
                 section["model"]["_target_"] = f"segframe.models.{text}"
-            else:
+            elif not isinstance(section[leaf], dict):  # the keys of another option are words of their own
                 section[leaf] = yaml.safe_load(text)
         values["data"]["seed"] = values["augment"]["sample"]["seed"] = values["seed"]
         values["run"]["dir"] = str(folder)

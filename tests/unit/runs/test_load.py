@@ -35,7 +35,18 @@ def test_a_row_per_run_with_what_differs_between_them(run_folder, tmp_path):
 def test_experiments_name_their_model_and_data(run_folder):
     folder = run_folder("a")
     (folder / "overrides.json").write_text(json.dumps(["experiment=camvid_cpu", "dataset.root=x"]))
-    assert read_record(folder).options == {"model": "fpn", "dataset": "camvid", "strategy": "auto"}
+    found = read_record(folder).options
+    assert [found[group] for group in ("model", "dataset", "strategy")] == ["fpn", "camvid", "auto"]
+    (folder / "overrides.json").unlink()
+    assert read_record(folder).options == {}  # nobody knows
+
+
+def test_constructors_with_the_same_keys_are_told_apart(run_folder, tmp_path):
+    run_folder("a", "optimizer=adamw", "optimizer._target_=segframe.optim.adamw")
+    run_folder("b", "optimizer=adam", "optimizer._target_=segframe.optim.adam")
+    assert runs.load(tmp_path)["optimizer._target_"].tolist() == ["segframe.optim.adamw", "segframe.optim.adam"]
+    run_folder("c", "model=unet")
+    assert "model._target_" not in runs.load(tmp_path)  # the column model says it
 
 
 @pytest.mark.parametrize("started", [1e30, "soon", float("nan"), -5])

@@ -121,6 +121,18 @@ def test_runs_of_a_folder_are_chosen_by_conditions(compare):
     assert report["metric"] == "dice"
 
 
+def test_constructors_with_the_same_keys_are_told_apart(compare, made, write_run):
+    for seed, name in enumerate(("adamw", "adam"), start=20):
+        words = (f"optimizer={name}", f"optimizer._target_=segframe.optim.{name}", f"seed={seed}")
+        write_run(made / f"optimizers/{name}", *words)
+    code, said, report = compare("optimizers:optimizer=adam", "optimizers:optimizer=adamw")
+    assert code == 0, said
+    assert report["differs"] == {"optimizer._target_": ["segframe.optim.adam", "segframe.optim.adamw"]}
+    code, said, _ = compare("optimizers", "low-0")
+    assert code == 2
+    assert "its 2 runs differ in optimizer._target_" in said
+
+
 def test_few_images_are_not_judged_by(compare):
     _, said, _ = compare("few", "few too")
     assert "4 images are too few to judge B against A" in said
