@@ -13,7 +13,10 @@ import pytest
 from segframe.sweep.launch import processes
 from segframe.sweep.trial import read_all
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="leftovers are found by Linux's /proc")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="leftovers are found by Linux's /proc"),
+    pytest.mark.xdist_group("launchers"),  # what trials alone come to is found out once
+]
 
 GRID = ("optimizer.lr=0.05,0.2", "trainer.max_epochs=20", "callbacks.checkpoints.every_n_steps=1")
 SWEEP = ("sweep.parallel=2", "sweep.metric=val/loss", "sweep.direction=minimize")
@@ -55,19 +58,16 @@ def wait_for(condition, process=None, timeout_s=240):
 
 @pytest.fixture(scope="module")
 def alone(small, tmp_path_factory):
-    """What each of the trials comes to when it is trained alone."""
-    values = []
-    for rate in ("0.05", "0.2"):
-        folder = tmp_path_factory.mktemp("alone")
-        words = [word for word in (*small, *GRID[1:], f"optimizer.lr={rate}") if word != "trainer.max_epochs=2"]
-        subprocess.run(
-            [sys.executable, "-m", "segframe", "train", *words, f"run.dir={folder}"],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=True,
-            capture_output=True,
-            timeout=300,
-        )
-        values.append(json.loads((folder / "results.json").read_text())["metrics"]["val/loss"]["best"])
+    """What each of the trials comes to when it is trained without a sweep, one after the other in one process."""
+    base = tmp_path_factory.mktemp("alone")
+    words = [word for word in (*small, *GRID[1:]) if word != "trainer.max_epochs=2"]
+    runs = [["train", *words, f"optimizer.lr={rate}", f"run.dir={base / rate}"] for rate in ("0.05", "0.2")]
+    code = "import json, sys; from segframe.cli import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+    command = [sys.executable, "-c", code, json.dumps(runs)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    files = [base / rate / "results.json" for rate in ("0.05", "0.2")]
+    values = [json.loads(file.read_text())["metrics"]["val/loss"]["best"] for file in files]
     assert values[0] != values[1]
     return values
 
