@@ -8,7 +8,9 @@ sec. 3.3).
 Seeds are a second draw beside that of the images. Few of them are no sample to be resampled: of 5 the bootstrap
 covers some 85 % where it promises 95. Their part is a t interval (Welch's where seeds differ), and both are joined by
 adding the squares of their lengths, which covers at least what it promises, whichever of the variances is larger
-(Banerjee, "Approximate confidence interval for linear functions of means of k populations", Sankhya 22, 1960).
+(Banerjee, "Approximate confidence interval for linear functions of means of k populations", Sankhya 22, 1960). One run
+against several is taken to vary with its seed as much as they do; left out, it called one of two equal methods better
+in up to 29 % of comparisons with five runs.
 
 ``scripts/interval_coverage.py`` shows how often these intervals hold the truth.
 """
@@ -79,16 +81,18 @@ def with_seeds(
         samples: list[Sequence[float]] = [[b - a for a, b in zip(first, other, strict=True)]]
     else:
         samples = [scores for scores in (first, other) if len(scores) > 1]
-    squared = _half_length(samples, confidence) ** 2
+    # Two single runs say nothing of seeds; a single one against several is one more draw like each of them.
+    draws = 1 if len(samples) == 1 and not paired else 0
+    squared = _half_length(samples, confidence, draws) ** 2
     low, high = (math.sqrt(squared + (end - images.difference) ** 2) for end in (images.low, images.high))
     return Interval(images.difference, images.difference - low, images.difference + high)
 
 
-def _half_length(samples: Sequence[Sequence[float]], confidence: float) -> float:
-    """Returns half a t interval of the means' difference; 0 without a sample."""
+def _half_length(samples: Sequence[Sequence[float]], confidence: float, draws: int) -> float:
+    """Returns half a t interval of the means' difference, or of a mean to further draws; 0 without a sample."""
     if not samples:
         return 0.0
-    variances = [variance(values) / len(values) for values in samples]
+    variances = [variance(values) * (1 / len(values) + draws) for values in samples]
     if not any(variances):
         return 0.0
     spread = sum(v**2 / (len(values) - 1) for v, values in zip(variances, samples, strict=True))

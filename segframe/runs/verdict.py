@@ -112,7 +112,12 @@ def _on_seeds(groups: Sequence[Group], found: Comparison) -> Iterator[str]:
         return
     if single:
         verb = "is" if len(single) == 1 else "are each"
-        yield f"{' and '.join(single)} {verb} one run: how that varies with the seed is not in the interval."
+        yield f"{' and '.join(single)} {verb} one run, taken to vary with the seed as runs of the groups against it do."
+    if groups[0].is_single and len(single) > 1:
+        yield (
+            f"{' and '.join(single)}: one run and one run are compared over draws of images alone, which tells of "
+            "these runs, not of the methods."
+        )
     paired = [group.letter for group, d in zip(groups[1:], found.differences, strict=True) if d.paired]
     if paired:
         yield (

@@ -70,6 +70,19 @@ def test_without_images_that_vary_seeds_give_a_t_interval():
     assert with_seeds(images, [0.0], [1.0], False, 0.95) == images
 
 
+def test_one_run_varies_with_its_seed_as_the_several_that_it_stands_against():
+    draw, apart = np.random.default_rng(0), 0
+    for _ in range(400):  # equal methods, and images that hardly matter
+        one, *others = draw.normal(0.5, 0.02, 6)
+        difference = float(np.mean(others)) - one
+        images = Interval(difference, difference - 0.002, difference + 0.002)
+        found = with_seeds(images, [one], others, False, 0.95)
+        apart += found.sign != 0
+        back = with_seeds(Interval(-difference, -images.high, -images.low), others, [one], False, 0.95)
+        assert back.high == pytest.approx(-found.low)
+    assert apart / 400 <= 0.05 + 2 * math.sqrt(0.95 * 0.05 / 400)
+
+
 def test_the_sign_is_that_of_an_interval_without_zero():
     assert [Interval(0.1, low, 0.2).sign for low in (-0.01, 0.0, 0.01)] == [0, 0, 1]
     assert Interval(-0.1, -0.2, -0.01).sign == -1

@@ -93,6 +93,9 @@ def test_nothing_is_said_where_the_interval_holds_zero(compare):
     assert "two seeds are hardly enough to judge by, as the interval has to reach 12.7 standard" in said
     _, said, _ = compare("low-0,low-1", "low-2,same-3", "other-lr")
     assert "has to reach 25.5 standard errors to either side; with three it is 6.2." in said
+    assert "C is one run, taken to vary with the seed as runs of the groups against it do." in said
+    _, said, _ = compare("low-0", "other-lr", "low-1,low-2")
+    assert "A and B: one run and one run are compared over draws of images alone" in said
 
 
 def test_more_than_two_share_the_chance_of_an_error(compare):
