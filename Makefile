@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 XLA := .venv-xla
 
-.PHONY: help train test test-xla lint bench bench-data bench-strategies bench-rows bench-pipelines bench-largest verify-all clean
+.PHONY: help train test test-xla lint bench bench-data bench-strategies bench-rows bench-pipelines bench-largest bench-sweep verify-all clean
 
 help:
 	@echo "make train       train PSPNet on the synthetic data set and show the result (under 3 minutes on 2 CPU cores)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-rows  memory and bytes of large images whose rows are split (under 10 minutes a model)"
 	@echo "make bench-pipelines  memory of pipelines, GPipe against 1F1B (under 4 minutes)"
 	@echo "make bench-largest  the largest image that trains in 512 MiB per rank (under 10 minutes)"
+	@echo "make bench-sweep  two trials at once against one after another (under 10 minutes)"
 	@echo "make verify-all  every strategy with every model against one process, into benchmarks/ and docs/ (hours)"
 
 $(READY): pyproject.toml constraints.txt
@@ -87,6 +88,9 @@ bench-pipelines: $(READY)
 bench-largest: $(READY)
 	$(BIN)/python scripts/largest_image.py
 	$(BIN)/python scripts/strategies_page.py
+
+bench-sweep: $(READY)
+	$(BIN)/python scripts/benchmark_sweep.py
 
 verify-all: $(READY)
 	$(BIN)/python scripts/verify_all.py
