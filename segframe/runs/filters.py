@@ -91,7 +91,9 @@ def _equal(value: Any, wanted: str) -> bool:
     one, other = _as_number(value), _as_number(wanted)
     if one is not None and other is not None:
         return one == other
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return wanted.lower() == str(value).lower()
+    text = str(value)
     return fnmatch.fnmatchcase(text.replace(" ", ""), wanted.replace("[", "[[]").replace(" ", ""))
 
 

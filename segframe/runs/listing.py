@@ -8,7 +8,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,18 @@ def lines_of(records: Sequence[Record], folds: bool, now: float | None = None) -
 
 
 def ordered(lines: Sequence[Line], sort: str) -> list[Line]:
-    """Returns the lines by a column; a ``-`` before its name turns the order round, what has no value comes last."""
+    """Returns the lines by a column; a ``-`` before its name turns the order round.
+
+    Numbers come before text, such as a sweep's "3 values", and what has no value comes last.
+    """
     key, falls = sort.removeprefix("-"), sort.startswith("-")
-    values = [line.values.get(key) for line in lines]
-    known = [line for line, value in zip(lines, values, strict=True) if not _is_missing(value)]
-    rest = [line for line, value in zip(lines, values, strict=True) if _is_missing(value)]
-    numbers = all(isinstance(line.values[key], int | float) for line in known)
-    rank: Callable[[Line], Any] = lambda line: line.values[key] if numbers else str(line.values[key])  # noqa: E731
-    return sorted(known, key=rank, reverse=falls) + rest
+    numbers, texts, rest = list[Line](), list[Line](), list[Line]()
+    for line in lines:
+        value = line.values.get(key)
+        (rest if _is_missing(value) else numbers if isinstance(value, int | float) else texts).append(line)
+    numbers.sort(key=lambda line: line.values[key], reverse=falls)
+    texts.sort(key=lambda line: str(line.values[key]), reverse=falls)
+    return numbers + texts + rest
 
 
 def show(console: Console, lines: Sequence[Line], columns: Sequence[str], root: Path) -> None:
@@ -146,6 +150,7 @@ def _sweep_line(folder: Path, trials: list[Record], now: float) -> Line:
         "images_per_s": math.nan,
         "started": started,
         "age": now - started,
+        "updated": min((each["updated"] for each in of_all if not math.isnan(each["updated"])), default=math.nan),
         "sweep": str(folder),
         "trial": None,
         "error": None,

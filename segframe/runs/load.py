@@ -33,6 +33,8 @@ COLUMNS = (
 )
 """The columns that every table has; the keys that differ stand behind them."""
 
+_NUMBERS = ("miou", "miou_final", "images_per_s", "seconds")  # an empty table would have them as objects
+
 _UNSAID = ("run.", "resume", "logger.")
 """Keys that say where a run is, not what."""
 
@@ -71,9 +73,8 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         row |= {key: _cell(record.config[key]) for key in differing if key in record.config}
     table = pd.DataFrame(rows, columns=[*COLUMNS, *differing])
     table["started"] = pd.to_datetime(table["started"].astype("float64"), unit="s", utc=True)
-    for column in ("seed", "trial"):
-        table[column] = table[column].astype("Int64")
-    return table
+    kinds = dict.fromkeys(("seed", "trial"), "Int64") | dict.fromkeys(_NUMBERS, "float64")
+    return table.astype(kinds)
 
 
 def row_of(record: Record) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def read_record(folder: Path, now: float | None = None) -> Record:
     except FileNotFoundError:
         pass  # a run that ended before it began
     except (OSError, ValueError) as error:
-        problems.append(str(error))
+        told = getattr(error, "strerror", None) or str(error)
+        problems.append(told if told.startswith("config.yaml") else f"config.yaml can't be read: {told}")
     words = read_words(folder)
     try:
         trial = read(folder)
@@ -109,9 +110,12 @@ def _judge(record: Record, trial: Trial | None, environment: dict[str, Any], pro
     record.error = _line(record.results.get("error"))
     if trial is not None:
         record.error = _line(trial.error) or record.error
-        status = trial.state if trial.state != "running" else "running"
+        # It has ended, and its driver has not looked yet, or has gone.
+        status = "finished" if trial.state == "running" and status == "finished" else trial.state
     if status not in ("finished", "running", "interrupted", "failed", "pruned", "waiting"):
-        record.error = "; ".join(problems) or "no results.json: it ended before it began, or part of the folder is lost"
+        lost = "no results.json: it ended before it began, or part of the folder is lost"
+        unknown = f"results.json has status={status}, which this version does not know"
+        record.error = "; ".join(problems) or (unknown if record.results else lost)
         return
     record.state = status
     if problems:

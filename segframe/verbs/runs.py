@@ -115,7 +115,7 @@ def _chosen(records: Sequence[Record], is_inside: bool) -> list[str]:
 def _write(records: Sequence[Record], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame(records).to_csv(path, index=False)
+        frame(records).to_csv(path, index=False, errors="backslashreplace")  # names of files may be no text
     except OSError as error:
         raise ConfigError(f"out={path} can't be written ({error.strerror}); give another file") from error
 

@@ -101,9 +101,29 @@ def test_a_run_of_another_machine_is_stale_when_it_is_silent(run_folder):
     assert (record.state, record.error) == ("stale", "nothing written for 31 minutes")
 
 
+def test_a_trial_that_ended_before_its_driver_looked_is_finished(run_folder, tmp_path):
+    folder = run_folder("sweeps/s/trials/0000")
+    Trial(0, {}, ["model=tiny"], folder, state="running").write()
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["process"]["pid"] = 2**22  # gone
+    (folder / "environment.json").write_text(json.dumps(environment))
+    assert read_record(folder).state == "finished"
+
+
+def test_an_empty_table_has_the_types_of_a_full_one(run_folder, tmp_path):
+    empty = runs.load(tmp_path)
+    run_folder("a")
+    assert empty[["seed", "trial", "miou", "miou_final", "images_per_s", "seconds"]].dtypes.equals(
+        runs.load(tmp_path)[["seed", "trial", "miou", "miou_final", "images_per_s", "seconds"]].dtypes
+    )
+
+
 DAMAGE = {
     "config.yaml": (b"a: [1,", "config.yaml is no valid YAML"),
+    "config.yaml ": (b"\xff", "config.yaml can't be read: 'utf-8' codec"),
+    " config.yaml": (b"run: 2024-02-30", "config.yaml can't be read: day is out of range"),
     "results.json": (b'{"status": "fin', "results.json can't be read"),
+    "results.json ": (b'{"status": "odd"}', "results.json has status=odd, which this version does not know"),
     "environment.json": (b"\xff\xfe", "environment.json can't be read"),
     "trial.json": (b"[]", "not what a sweep writes"),
 }
@@ -113,7 +133,7 @@ DAMAGE = {
 def test_a_damaged_folder_is_a_row_too(run_folder, tmp_path, name):
     folder = run_folder("a")
     content, told = DAMAGE[name]
-    (folder / name).write_bytes(content)
+    (folder / name.strip()).write_bytes(content)
     table = runs.load(tmp_path)
     assert table.state.tolist() == ["broken"]
     assert told in table.error[0]

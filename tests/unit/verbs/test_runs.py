@@ -1,6 +1,8 @@
 import csv
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -52,6 +54,7 @@ def test_newest_first_and_sweeps_in_one_line(segframe, several):
         (["state!=finished"], ["day/three"]),
         (["seed=1,2", "sort=seed"], ["day/one", "day/three"]),
         (["optimizer.lr=0.5"], ["day/two"]),
+        (["optimizer.decay_norm_and_bias=True", "optimizer.lr=0.5"], ["day/two"]),
         (["model=seg*"], ["day/three"]),
         (["loss.class_weights=null", "seed>=2"], ["day/three"]),
     ],
@@ -60,6 +63,20 @@ def test_conditions_and_orders(segframe, several, words, expected):
     code, said, told = segframe("runs", several, *words)
     assert code == 0, told
     assert folders(said) == expected
+
+
+def test_numbers_are_in_the_order_of_numbers_beside_a_sweep_with_several(segframe, several, write_run):
+    """A sweep's seeds are told as "2 values"."""
+    for seed in (10, 9):
+        write_run(several / f"sorted/{seed}", f"seed={seed}")
+        trial = write_run(several / f"sorted/sw/trials/{seed:04d}", f"seed={seed}")
+        Trial(seed, {}, ["model=tiny"], trial, state="finished").write()
+    (several / "sorted/sw/sweep.json").write_text("{}")
+    for sort, expected in (("seed", ["9", "10", "2"]), ("-seed", ["10", "9", "2"])):
+        _, said, _ = segframe("runs", several / "sorted", "columns=seed,updated", f"sort={sort}")
+        assert [line.split()[0] for line in said.splitlines()[1:4]] == expected
+        assert said.splitlines()[3].split()[1:] != ["values", "2", "values"]
+    shutil.rmtree(several / "sorted")
 
 
 def test_a_csv_holds_every_run(segframe, several, tmp_path):
@@ -108,6 +125,13 @@ def test_names_are_printed_whatever_the_terminal_can_write(write_run, tmp_path, 
     assert main(["runs", str(tmp_path)]) == 0
     out.flush()
     assert b"caf\\xe9" in out.buffer.getvalue()
+
+
+def test_names_that_are_no_text_are_written(segframe, write_run, tmp_path):
+    write_run(tmp_path / os.fsdecode(b"caf\xe9"))
+    code, _, told = segframe("runs", tmp_path, f"out={tmp_path / 'a.csv'}")
+    assert code == 0, told
+    assert "caf\\udce9" in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
 def test_one_run_has_the_columns_of_a_list(segframe, several):
