@@ -8,6 +8,7 @@ import pytest
 
 from segframe.cost import sockets
 
+pytestmark = pytest.mark.xdist_group("cost")  # one measurement for all
 TINY = (
     "model=tiny",
     "model.width=64",  # so that gradients outweigh the messages' headers

@@ -15,6 +15,8 @@ pytest.importorskip("wandb")
 
 from segframe.loggers.wandb import Wandb
 
+pytestmark = pytest.mark.xdist_group("wandb")  # one finished run for all
+
 RUN = """
 import sys
 import numpy as np
