@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,11 @@ def _is_otherwise(record: Record, counts: Path | None) -> bool:
 def _file(record: Record, checkpoint: str) -> Path | None:
     names = [checkpoint, *([f"evaluation-{_AGAIN[checkpoint]}"] if checkpoint in _AGAIN else [])]
     paths = (per_image.path_of(record.folder, name) for name in names)
-    return next((path for path in paths if path.is_file()), None)
+    try:
+        return next((path for path in paths if path.is_file()), None)
+    except OSError as error:
+        folder = record.folder / per_image.FOLDER
+        raise ConfigError(f"{folder} can't be looked through ({error.strerror}); give another run") from error
 
 
 def _read(record: Record, checkpoint: str) -> PerImage:
@@ -117,9 +122,8 @@ def _missing(record: Record, checkpoint: str) -> str:
     if there:
         told += f"; it has {', '.join(there)}, and checkpoint={there[0]} takes those of all runs"
     name = _AGAIN.get(checkpoint, checkpoint.removeprefix("evaluation-"))
-    if (checkpoint in _AGAIN or checkpoint.startswith("evaluation-")) and (
-        run / "checkpoints" / f"{name}.ckpt"
-    ).exists():
+    is_remade = checkpoint in _AGAIN or checkpoint.startswith("evaluation-")
+    if is_remade and os.path.exists(run / "checkpoints" / f"{name}.ckpt"):
         return f"{told}; this makes them: {command()} evaluate {pasted('run', run)} checkpoint={name}"
     return told if there else f"{told}, and no checkpoint that could be evaluated"
 

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -218,6 +219,15 @@ def test_damaged_counts_are_named(compare, made, write_run):
     code, said, _ = compare("low-0", "damaged/a")
     assert code == 2
     assert "final.npz can't be read" in said
+
+
+def test_counts_that_can_not_be_looked_at_are_named(compare, made, write_run):
+    folder = write_run(made / "around/a", "seed=5") / "per_image"
+    shutil.rmtree(folder)
+    folder.symlink_to("x" * 300)  # nobody can follow it, an administrator neither
+    code, said, _ = compare("low-0", "around/a")
+    assert code == 2
+    assert "per_image can't be looked through" in said
 
 
 def test_it_needs_no_torch(made, tmp_path):
