@@ -107,7 +107,7 @@ def _apply(config: DictConfig, override: Override, offered: Groups) -> list[str]
         return [f"{word}: {key} is there already; write it without +"]
     if isinstance(present, DictConfig) and not override.is_delete() and not isinstance(value, dict | None):
         names = ", ".join(f"{key}.{name}" for name in _names(present))
-        return [f"{word}: {key} is a section; set one of its keys: {names}"]
+        return [f"{word}: {key} is a section; set one of its keys: {names or f'+{key}.NAME=VALUE'}"]
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as error:

@@ -20,7 +20,7 @@ _FORM = "write KEY=VALUE, such as optimizer.lr=0.01, or GROUP=OPTION, such as mo
 _PLAIN = re.compile(r"""[^'"\[\]{}(),\\$]+""")
 _REPLACED = {
     "hydra.run.dir": "run.dir=PATH names the run folder",
-    "hydra.sweep.dir": "run.dir=PATH names the run folder",
+    "hydra.sweep.dir": "sweep.dir=PATH names the folder of a sweep (segframe sweep)",
     "hydra.searchpath": "--config-dir DIR adds a folder of options",
 }
 

@@ -18,6 +18,7 @@ from segframe.sweep.grid import point, words_of
 from segframe.sweep.launch.job import Launcher, Need
 from segframe.sweep.request import Request
 from segframe.sweep.settings import FINITE
+from segframe.sweep.sources import check_sources
 
 _ALL_CORNERS = 64  # as many combinations of ends are looked at; of larger spaces each end alone
 _TOLD_AFTER_S = 2.0
@@ -63,6 +64,7 @@ class Needs:
             values = resolved(compose(words))
             need = self._launcher.need(values)
             planning.check_batch(values, need.ranks)
+            check_sources(values)
             self._known[key] = need, _epochs(values)
         return self._known[key]
 
@@ -91,7 +93,8 @@ def check(request: Request, needs: Needs, told: set[int]) -> None:
             if len(problems) == _MOST_PROBLEMS:
                 break
     if problems:
-        raise ConfigError(joined([w if w.startswith(f"{at} ") else f"{at}: {w}" for w, at in problems.items()]))
+        said = (w if w.startswith((f"{at} ", f"{at}:")) else f"{at}: {w}" for w, at in problems.items())
+        raise ConfigError(joined(list(said)))
 
 
 def _whole_numbers(request: Request, message: str) -> str:

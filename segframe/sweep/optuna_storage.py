@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from segframe.sweep.request import without_password
 
 _TIMEOUT_S = 5  # a database that has not answered by then is not there
 _TIMEOUTS = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mariadb": "connect_timeout"}
+_PACKAGES = {"MySQLdb": "mysqlclient"}  # where a package is called otherwise than its module
 _INSTALL = "pip install 'segframe[sweep]'"
 
 
@@ -95,15 +97,20 @@ def _database(url: str) -> Any:
     kind = re.split(r"[+:]", url, maxsplit=1)[0]
     if kind == "redis":
         return _redis(url, where)
+    if kind == "sqlite" and url.partition("://")[2].partition("?")[0] in ("", "/", "/:memory:"):
+        raise ConfigError(f"{where} keeps the study in memory alone; give a file, such as sqlite:///study.db")
     timeout = {_TIMEOUTS[kind]: _TIMEOUT_S} if kind in _TIMEOUTS else {}
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     try:
         return get_storage(RDBStorage(url, engine_kwargs={"connect_args": timeout, "pool_pre_ping": True}))
     except (ArgumentError, NoSuchModuleError) as error:
-        raise ConfigError(f"{where} is no URL of a database, such as postgresql://USER@HOST/DATABASE") from error
+        raise ConfigError(
+            f"{where} is no URL of a database, such as postgresql+psycopg://USER@HOST/DATABASE or sqlite:///FILE"
+        ) from error
     except ImportError as error:
-        package = getattr(error.__cause__, "name", None) or "the database's package"
+        module = getattr(error.__cause__, "name", None) or "the database's package"
+        package = _PACKAGES.get(module, module)
         raise ConfigError(
             f"{where} needs a package that is not installed: pip install {package} (psycopg for PostgreSQL, with a "
             "URL that begins with postgresql+psycopg://)"
@@ -113,11 +120,14 @@ def _database(url: str) -> Any:
 
 
 def _redis(url: str, where: str) -> Any:
+    from optuna.exceptions import ExperimentalWarning
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalRedisBackend
 
     try:
-        return JournalStorage(JournalRedisBackend(url))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return JournalStorage(JournalRedisBackend(url))
     except ImportError as error:
         raise ConfigError(f"{where} needs a package that is not installed: pip install redis") from error
     except Exception as error:  # the package's own errors, which are not there without it

@@ -117,7 +117,7 @@ def read(words: Sequence[str]) -> Request:
     for_trials = [word for word in words if not _is_own(word)]
     name = _option(own, flags)
     settings = _settings(resolved(compose([*flags, *own], GROUP))[GROUP])
-    for word in [*for_trials, *settings.words, *settings.space]:
+    for word in [*for_trials, *settings.words, *map(str, settings.space)]:
         if (key := name_of(word)) in _OF_EACH:
             raise ConfigError(f"{word}: {_OF_EACH[key]}; leave {key} out")
         if _is_own(word):
@@ -154,8 +154,10 @@ def _is_own(word: str) -> bool:
 
 
 def _check_one_value(word: str) -> None:
-    """Refuses a list for a key of the sweep itself."""
+    """Refuses a list for a key of the sweep itself, and a key that is left out."""
     override = read_word(word)
+    if override is not None and override.is_delete() and name_of(word) != GROUP:
+        raise ConfigError(f"`{word}`: no key of the sweep can be left out; give it another value, without ~")
     if override is not None and override.is_sweep_override():
         raise ConfigError(
             f"`{word}`: each key of the sweep itself takes one value; lists are for words of trainings, such as "
@@ -165,7 +167,7 @@ def _check_one_value(word: str) -> None:
 
 def _option(own: Sequence[str], flags: Sequence[str]) -> str:
     """Returns the option of the group ``sweep`` that the words choose."""
-    chosen = [value_of(word) for word in own if name_of(word) == GROUP]
+    chosen = [value_of(word) for word in own if name_of(word) == GROUP and value_of(word)[:1] != "{"]
     if "wandb" in chosen:
         raise ConfigError(_FOR_WANDB.format(file=os.path.relpath(shipped_dir() / GROUP / "wandb.yaml")))
     file = option_file(config_dirs([flag.removeprefix(_FLAG) for flag in flags]), GROUP)
@@ -175,6 +177,9 @@ def _option(own: Sequence[str], flags: Sequence[str]) -> str:
 
 def _settings(values: dict[str, Any]) -> Settings:
     sections = {"search": Searching, "slurm": Slurm, "ray": Ray}
+    for name in sections:
+        if values[name] is None:
+            raise ConfigError(f"sweep.{name}=null: it is a section; leave it out, or set its keys")
     return Settings(**{key: sections[key](**v) if key in sections else v for key, v in values.items()})
 
 
@@ -191,6 +196,7 @@ def _check(request: Request) -> None:
     if "${" in str(request.folder.absolute()):
         raise ConfigError(f"sweep.dir={request.folder}: words of trials can't name a folder with ${{; give another one")
     if not request.axes:
+        compose(request.words)  # a list that can't be read is none
         raise ConfigError(
             "there is nothing to try: give a list of values, such as seed=0,1,2 or model=pspnet,segnet"
             + (
@@ -209,9 +215,16 @@ def _check(request: Request) -> None:
 
 def _check_metric(settings: Settings) -> None:
     """Checks the metric's name as far as that goes without a training; one may log further ones."""
-    wanted, kept = settings.metric, settings.metric.casefold()
-    meant = next((name for name in _METRICS if kept in (name, name.partition("/")[2])), wanted)
+    wanted, kept = settings.metric, _letters(settings.metric)
+    if not kept:
+        raise ConfigError("sweep.metric is empty; give a column of metrics.csv, such as val/miou")
+    meant = next((n for n in _METRICS if kept in (_letters(n), _letters(n.partition("/")[2]))), wanted)
     if meant != wanted:
         raise ConfigError(f"sweep.metric={wanted}: there is no such column of metrics.csv; did you mean `{meant}`?")
     if wanted.endswith("/loss") and settings.is_higher_better:
         raise ConfigError(f"sweep.metric={wanted}: a smaller loss is better; give sweep.direction=minimize")
+
+
+def _letters(name: str) -> str:
+    """Returns a name without what tells one way of writing it from another."""
+    return re.sub(r"[\W_]", "", name.casefold())

@@ -92,7 +92,11 @@ def _axis(override: Override, offered: Groups) -> Axis:
     if isinstance(value, RangeSweep):
         return _from_range(name, value, word)
     if isinstance(value, Glob):
-        options = value.filter(list(offered.get(override.key_or_group, ())))
+        there = list(offered.get(override.key_or_group, ()))
+        options = value.filter(there)
+        if not options:
+            fits = f"no option of {name} fits; options: {', '.join(there)}" if there else f"{name} is no group"
+            raise ConfigError(f"`{word}`: {fits}")
         return _choices(name, tuple(options), tuple(options), word)
     if not isinstance(value, ChoiceSweep):
         raise ConfigError(f"`{word}`: this is no list that a sweep takes")
@@ -138,7 +142,7 @@ def _range(
     if unknown:
         raise ConfigError(f"`{where}`: the tag of an interval is log, got {', '.join(unknown)}")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(f"`{where}`: the first end has to be below the second one, got {low!r} and {high!r}")
+        raise ConfigError(f"`{where}`: both ends are finite, the first below the second; got {low!r} and {high!r}")
     if log and low <= 0:
         raise ConfigError(f"`{where}`: on a logarithmic axis both ends are above 0, got {low!r}")
     if step is not None and (log or step <= 0):

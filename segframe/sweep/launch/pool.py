@@ -58,6 +58,12 @@ class Pool:
         ):
             if self._parallel * least <= there:
                 continue
+            if least > there and name == "GPU":
+                raise ConfigError(
+                    f"a trial takes {least} GPU{'s' if least > 1 else ''} and {there or 'none'} "
+                    f"{'are' if there > 1 else 'is'} there; use trainer=cpu"
+                    + (f", or trainer.devices={there}." if there else ".")
+                )
             fits = max(1, there // least)
             each = f"trials of {least} {name}s each" if least > 1 else f"a {name} for each trial"
             raise ConfigError(

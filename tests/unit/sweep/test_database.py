@@ -21,6 +21,22 @@ HERE = Path(__file__).parent
 WORDS = ("sweep=optuna_lr", "sweep.trials=8", "sweep.parallel=2", "sweep.retries=99", "sweep.search.pruner=none")
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("study.db", r"is no URL of a database, such as .* or sqlite:///FILE"),
+        ("sqlite://", "keeps the study in memory alone; give a file"),
+        ("sqlite:///:memory:", "keeps the study in memory alone; give a file"),
+        ("mysql://me:secret@host/x", r"mysql://me:\*\*\*@host/x needs .* pip install mysqlclient"),
+    ],
+)
+def test_databases_that_no_search_can_go_on_with(url, message, tmp_path):
+    from segframe.sweep.optuna_storage import open_storage
+
+    with pytest.raises(ConfigError, match=message):
+        open_storage(url, tmp_path)
+
+
 class Postgres:
     """A server on loopback in a folder of its own, which ends with this process."""
 

@@ -60,12 +60,25 @@ def test_words_count_more_than_the_file(tmp_path):
         (["seed=1,2", "sweep.storage=x"], r"did you mean `sweep\.search\.storage`"),
         (["seed=1,2", "sweep=optuna_tpe", "sweep.trials=null"], r"give sweep\.trials=N"),
         (["optimizer.lr=interval(1,2)"], "sweep=optuna_random"),
+        (["seed=1,2", "~sweep.parallel"], "`~sweep.parallel`: no key of the sweep can be left out"),
+        (["seed=1,2", "sweep.slurm=null"], r"sweep\.slurm=null: it is a section"),
+        (["+sweep.space={1:[2,3],run.dir:[a,b]}"], r"run\.dir: each trial has a folder"),
+        (["seed=1,2", "sweep.metric=''"], r"sweep\.metric is empty"),
+        (["seed=1,2", "sweep.metric=val_miou"], "did you mean `val/miou`"),
+        (["sweep=optuna_tpe", "optimizer.lr=interval(a,b)"], "interval.*can't be read"),
+        (["model=glob(xyz*)"], "no option of model fits; options: deeplabv3, "),
+        (["seed=glob(*)"], "seed is no group"),
         (["seed=1,2", "sweep=gird"], "did you mean `grid`"),
     ],
 )
 def test_words_that_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
         read(words)
+
+
+def test_settings_in_braces_name_no_search():
+    request = read(["seed=1,2", "sweep={trials:1}"])
+    assert (request.name, request.settings.trials) == ("grid", 1)
 
 
 def test_a_folder_holds_one_search(tmp_path):
