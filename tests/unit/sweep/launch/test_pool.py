@@ -33,7 +33,7 @@ def test_trials_share_nothing():
     [
         ([Need(2, 2), Need(4, 4)], "needs 6 cores.*trials of 2 cores each.*4 are there; use sweep.parallel=2"),
         ([Need(1, 1, 1)], "needs 3 GPUs.*a GPU for each trial.*1 is there; use sweep.parallel=1"),
-        ([Need(2, 2, 2)], r"a trial takes 2 GPUs and 1 is there; use trainer=cpu, or trainer\.devices=1\."),
+        ([Need(1, 1, 2)], r"a trial takes 2 GPUs and 1 is there; use trainer=cpu, or trainer\.devices=1\."),
     ],
 )
 def test_more_at_once_than_fit_is_refused(needs, message):
