@@ -71,6 +71,11 @@ class Driver:
                 self.launcher.close()
         return self._stopping.number
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether a second signal came, so that everything ends at once."""
+        return self._stopping.presses > 1
+
     def _step(self) -> bool:
         """Does what there is to do; returns whether there will be more."""
         if self._stopping.number:
@@ -193,7 +198,7 @@ class Driver:
         for attempt in self._running.values():
             if attempt.stopped_at is None:
                 attempt.stop()
-            if self._stopping.presses > 1:
+            if self.is_hurried:
                 attempt.job.kill()
 
     def _abandon(self) -> None:

@@ -52,12 +52,13 @@ def record(sweep: Sweep, trials: Sequence[Trial]) -> None:
     write_json(sweep.folder / RESULTS_FILE, summary(sweep, trials))
 
 
-def show(sweep: Sweep, trials: Sequence[Trial]) -> None:
-    """Draws the pictures, writes the files and prints what came of a sweep that is over.
+def show(sweep: Sweep, trials: Sequence[Trial], is_sent: bool = True) -> None:
+    """Draws the pictures, writes the files and prints what came of a sweep that is over or was stopped.
 
     Args:
         sweep: The sweep.
-        trials: All of them, by number.
+        trials: Those that were given out, by number.
+        is_sent: Whether wandb gets the same where it is on.
     """
     from segframe.sweep import wandb_summary
     from segframe.sweep.pictures import draw
@@ -68,7 +69,8 @@ def show(sweep: Sweep, trials: Sequence[Trial]) -> None:
     told = {"importance": dict(found.shares), "importance_by": found.caption, "pictures": names}
     write_json(sweep.folder / RESULTS_FILE, summary(sweep, trials) | told)
     _print(sweep, trials, found, files)
-    wandb_summary.send(sweep, trials, files)
+    if is_sent:
+        wandb_summary.send(sweep, trials, files)
 
 
 def rows(sweep: Sweep, trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -207,7 +209,7 @@ def _print_seeds(console: Console, sweep: Sweep, groups: Sequence[OverSeeds]) ->
         values = [shown(group.params.get(key)) for key in names]
         table.add_row(*map(Text, values), *_mean(group), seeds)
     many = f"the best {_BEST_SHOWN} of {len(groups)}" if len(groups) > _BEST_SHOWN else f"{len(groups)}"
-    title = f"\n{sweep.settings.metric} over seeds, mean and standard deviation; {many} settings"
+    title = f"\n{sweep.settings.metric} over seeds, mean and standard deviation; {many} setting{'s'[: len(groups) > 1]}"
     console.print(Text(title))
     console.print(table)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from segframe.config.options import ConfigError
 from segframe.sweep import folder as sweep_folder
@@ -91,7 +91,9 @@ def _swept(request: Request) -> int:
         finally:
             shown.close()
             search.close()
-        return _told(sweep, search.trials(), stop_signal)
+        if stop_signal:
+            return _stopped(sweep, search.trials(), stop_signal, driver.is_hurried)
+        return _told(sweep, search.trials())
 
 
 def _known(request: Request) -> list[Trial]:
@@ -118,14 +120,20 @@ def _finished(request: Request, trials: Sequence[Trial]) -> int:
     paused = sum(not trial.has_ended for trial in trials)  # beyond a sweep.trials that is smaller now
     ended = f"{len(trials) - paused} trials of {request.folder} have ended"
     print(f"{ended}, {paused} have not{more}" if paused else f"all {ended}{more}", file=sys.stderr)
-    return _told(sweep, trials, 0)
+    return _told(sweep, trials)
 
 
-def _told(sweep: Sweep, trials: Sequence[Trial], stop_signal: int) -> int:
+def _stopped(sweep: Sweep, trials: Sequence[Trial], stop_signal: int, is_hurried: bool) -> int:
+    """Shows what came out so far, and last the command that goes on; returns the exit code."""
+    if not is_hurried and any(trial.has_ended for trial in trials):
+        with suppress(KeyboardInterrupt):  # one more Ctrl-C leaves the pictures out
+            results.show(sweep, trials, is_sent=False)
+    print(f"stopped; go on with: {sweep.command}", file=sys.stderr)
+    return 128 + stop_signal
+
+
+def _told(sweep: Sweep, trials: Sequence[Trial]) -> int:
     """Shows what came out and returns the exit code."""
-    if stop_signal:
-        print(f"stopped; go on with: {sweep.command}", file=sys.stderr)
-        return 128 + stop_signal
     results.show(sweep, trials)
     return 0 if any(trial.state == "finished" for trial in trials) else 1
 

@@ -21,6 +21,7 @@ from segframe.sweep.seeds import over_seeds
 from segframe.sweep.settings import Ray, Searching, Settings, Slurm, Sweep
 from segframe.sweep.table import overview
 from segframe.sweep.trial import Trial
+from segframe.verbs import sweep as verb
 
 NOW = 1_800_000_000.0
 
@@ -223,6 +224,14 @@ def test_the_end_shows_the_best_and_its_command(tmp_path, trials, capsys):
     trials[4].state, trials[4].value = "finished", 0.6
     draw(sweep, trials)
     assert pictures[0].stat().st_mtime_ns > times[0]
+
+
+@pytest.mark.parametrize("is_hurried", [False, True])
+def test_a_sweep_that_was_stopped_shows_what_has_ended(tmp_path, trials, capfd, is_hurried):
+    assert verb._stopped(a_sweep(tmp_path, num_trials=5), trials, 2, is_hurried) == 130
+    out, err = capfd.readouterr()
+    assert err.splitlines()[-1] == "stopped; go on with: segframe sweep sweep=lr"
+    assert (tmp_path / "pictures" / "history.png").exists() == ("train it again" in out) == (not is_hurried)
 
 
 def test_a_sweep_in_which_all_failed(tmp_path, capsys):
