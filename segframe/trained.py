@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H rows, W columns, K classes.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -120,7 +121,10 @@ class TrainedNet:
         """
         dataset = self._run.data.val
         total = self._run.data.num_val if count is None else min(count, self._run.data.num_val)
-        for index in tqdm(range(total), desc="predicting", unit="image", delay=_QUIET_S, leave=False):
+        # Notebooks show what stands on standard error as if it were wrong.
+        stream = sys.stdout if type(sys.stdout).__module__.startswith("ipykernel.") else sys.stderr
+        progress = tqdm(range(total), desc="predicting", unit="image", delay=_QUIET_S, leave=False, file=stream)
+        for index in progress:
             image_CHW, mask = dataset[index]
             ids = self._probabilities(image_CHW).argmax(0)
             matrix = confusion_matrix(ids, mask, len(self.classes), IGNORE_INDEX)

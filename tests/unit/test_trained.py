@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 
@@ -39,6 +40,17 @@ def test_validation_images_are_predicted_as_the_evaluation_of_the_checkpoint_did
     assert [sample.miou for sample in net.samples(2)] == [sample.miou for sample in samples[:2]]
     assert "val/miou" in said.out
     assert not said.err
+
+
+def test_progress_is_no_error_of_a_notebook(net, monkeypatch, capsys):
+    monkeypatch.setattr("segframe.trained._QUIET_S", 0)
+    list(net.samples(1))
+    assert "predicting" in capsys.readouterr().err
+    cell = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    monkeypatch.setattr(sys, "stdout", cell)
+    list(net.samples(1))
+    assert "predicting" in cell.getvalue()
+    assert not capsys.readouterr().err
 
 
 def test_an_image_of_any_size_is_predicted_from_memory_and_from_a_file(net, tmp_path):
