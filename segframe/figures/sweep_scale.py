@@ -125,7 +125,9 @@ class Scale:
         found = [value for value in found if low <= self.place(value) <= high]
         if len(found) < 2:
             ends = (10**low, 10**high) if self.is_log else (low, high)
-            found = [float(value) for value in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(*ends)]
+            whole = not self.is_log and all(number.is_integer() for number in self._numbers)
+            locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=whole)
+            found = [float(value) for value in locator.tick_values(*ends)]
         return [value for value in found if low <= self.place(value) <= high]
 
 

@@ -169,3 +169,7 @@ def test_scale(values, is_log, kind):
     assert len(ticks) > 1
     assert all(low <= place <= high for place, _ in ticks)
     assert len({text for _, text in ticks}) == len(ticks)
+
+
+def test_whole_numbers_have_whole_ticks():
+    assert [text for _, text in Scale("seed", [0, 1, 2], False).ticks()] == ["0", "1", "2"]
