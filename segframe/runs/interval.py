@@ -26,6 +26,9 @@ import numpy as np
 
 from segframe.runs.scores import Floats
 
+_FEWEST = 10
+"""As many resamples beyond both ends of an interval tell where these are."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -60,8 +63,10 @@ def over_images(difference: float, resampled: Floats, num_images: int, confidenc
     if num_images < 2 or not len(known):
         return Interval(difference, -math.inf, math.inf)
     out = math.sqrt(num_images / (num_images - 1)) * t_quantile((1 + confidence) / 2, num_images - 1)
-    tail = NormalDist().cdf(-out)
-    low, high = np.quantile(known, [tail, 1 - tail])
+    # Too few resamples lie farther out to tell a quantile there: as far as they do, and on as a normal distribution.
+    reach = min(out, NormalDist().inv_cdf(1 - min(0.5, _FEWEST / len(known)) / 2))
+    tail = NormalDist().cdf(-reach)
+    low, high = (difference + out / reach * (end - difference) for end in np.quantile(known, [tail, 1 - tail]))
     return Interval(difference, float(min(low, difference)), float(max(high, difference)))
 
 

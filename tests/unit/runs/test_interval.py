@@ -60,6 +60,15 @@ def test_a_single_image_says_nothing():
     assert (found.low, found.high, found.sign) == (-math.inf, math.inf, 0)
 
 
+def test_few_resamples_reach_as_far_as_many():
+    """Twelve groups and ten images: the ends lie 4 standard deviations out, where one resample of 25,000 does."""
+    draws = np.random.default_rng(0).normal(0.1, 0.02, (40, 1000))
+    reach = t_quantile(1 - 0.05 / 11 / 2, 9) * math.sqrt(10 / 9)
+    found = [over_images(0.1, draw, 10, 1 - 0.05 / 11) for draw in draws]
+    assert np.mean([one.high - one.low for one in found]) == pytest.approx(2 * 0.02 * reach, rel=0.03)
+    assert over_images(0.1, np.array([0.0, 0.2]), 10, 0.95).low <= 0
+
+
 def test_without_images_that_vary_seeds_give_a_t_interval():
     images = Interval(1.0, 1.0, 1.0)
     found = with_seeds(images, [0.0, 1.0, 2.0], [1.0, 2.5, 2.5], True, 0.95)
