@@ -6,8 +6,10 @@ Example: ``folder = train("model=pspnet", "trainer.max_epochs=4")``, then ``run(
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from segframe.cli import dispatch
@@ -35,10 +37,24 @@ def run(*words: str) -> None:
         ConfigError: If a word is not right.
         VerbError: If the verb did not end well.
     """
-    with contextlib.redirect_stderr(sys.stdout):
+    with _told_on_stdout():
         code = dispatch(words)
     if code:
         raise VerbError(f"segframe {words[0]} ended with the exit code {code}; the lines above say why.")
+
+
+@contextlib.contextmanager
+def _told_on_stdout() -> Iterator[None]:
+    """Sends what this process, and those that it starts, tell on standard error to standard output."""
+    sys.stderr.flush()
+    own = os.dup(2)
+    os.dup2(1, 2)
+    try:
+        with contextlib.redirect_stderr(sys.stdout):
+            yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
 
 
 def train(*words: str) -> Path:

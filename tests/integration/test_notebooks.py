@@ -115,6 +115,8 @@ def test_runs_from_top_to_bottom(path, clone):
     outputs = [(cell.id, output) for cell in cells for output in cell.outputs]
     said = [f"{name}: {output.text}" for name, output in outputs if output.output_type == "stream"]
     assert not [text for text in said if _TROUBLE.search(text)]
+    # Notebooks show it in red.
+    assert not [output.text for _, output in outputs if output.output_type == "stream" and output.name == "stderr"]
     pictures = [name for name, output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) >= PICTURES[path.stem], pictures
     assert {item.name for item in (clone / "notebooks").iterdir()} <= {"outputs"}

@@ -130,3 +130,13 @@ def test_a_typo_is_told_before_torch_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_what_other_processes_tell_stands_on_standard_output_too():
+    code = (
+        "import subprocess, sys; from segframe.interactive import _told_on_stdout\n"
+        "with _told_on_stdout(): subprocess.run(['sh', '-c', 'echo rank >&2'], check=True)\n"
+        "print('after', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("rank\n", "after\n")
