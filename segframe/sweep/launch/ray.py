@@ -37,7 +37,7 @@ class RayLauncher:
 
     def __init__(self, parallel: int, options: Ray, folder: Path) -> None:
         self._parallel, self._options = parallel, options
-        self._ray: Any = _connected(options.address)
+        self._ray, self._place = _connected(options.address)
         self._jobs: list[RayJob] = []
 
     def need(self, values: Mapping[str, Any]) -> Need:
@@ -90,7 +90,11 @@ class RayLauncher:
             words: The words of the verb train.
             folder: The trial's run folder.
             need: What it takes.
+
+        Raises:
+            ConfigError: If the cluster is gone.
         """
+        self._check_reachable()
         folder.mkdir(parents=True, exist_ok=True)
         variables = {key: text for key, text in os.environ.items() if _is_passed_on(key)}
         task = self._ray.remote(node.run).options(
@@ -117,6 +121,16 @@ class RayLauncher:
     def close(self) -> None:
         """Leaves the cluster, which ends what still runs."""
         self._ray.shutdown()
+
+    def _check_reachable(self) -> None:
+        """Checks that somebody listens: Ray itself would wait for a minute and then end this process."""
+        try:
+            _reach(self._place)
+        except OSError as error:
+            raise ConfigError(
+                f"sweep.ray.address={self._options.address}: the Ray cluster is gone ({error.strerror or error}); when "
+                "it runs again, the same command goes on"
+            ) from None
 
     def _gpus(self, need: Need) -> float:
         return need.gpus if self._options.num_gpus is None else self._options.num_gpus
@@ -188,13 +202,14 @@ class RayJob:
             return -signal.SIGKILL  # its process, or its machine, is gone
 
 
-def _connected(address: str) -> Any:
-    """Returns the package ray, connected to a cluster."""
+def _connected(address: str) -> tuple[Any, tuple[str, int]]:
+    """Returns the package ray, connected to a cluster, and the host and port that listen there."""
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("sweep.launcher=ray needs Ray, which is not there: pip install 'segframe[ray]'")
     ray = importlib.import_module("ray")
     try:
-        _reach(address)
+        place = _place_of(address)
+        _reach(place)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
@@ -202,15 +217,20 @@ def _connected(address: str) -> Any:
             f"sweep.ray.address={address}: no Ray cluster answers ({said}). `ray start --head` starts one on this "
             "machine, `ray start --address=HOST:6379` lets another one join it."
         ) from None
-    return ray
+    return ray, place
 
 
-def _reach(address: str) -> None:
+def _reach(place: tuple[str, int]) -> None:
     """Raises OSError where nobody listens: Ray itself would try for minutes."""
+    socket.create_connection(place, timeout=_ANSWER_S).close()
+
+
+def _place_of(address: str) -> tuple[str, int]:
+    """Returns a cluster's host and port."""
     services = importlib.import_module("ray._private.services")
     found = address.partition("://")[2] or services.canonicalize_bootstrap_address_or_die(address)
     host, _, port = found.partition("/")[0].rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    return host.strip("[]"), int(port)
 
 
 def _is_passed_on(name: str) -> bool:
