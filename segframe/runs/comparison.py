@@ -48,6 +48,7 @@ class Comparison:
         differences: Of the second group, the third, ... to the first.
         num_images: How many images were resampled.
         rare: Classes that fewer than ``FEWEST_OF_CLASS`` images hold, with their number.
+        uneven: Classes that the means of some runs hold and those of others leave out.
         resamples: How often they were drawn.
     """
 
@@ -58,6 +59,7 @@ class Comparison:
     differences: list[Difference]
     num_images: int
     rare: dict[str, int]
+    uneven: list[str]
     resamples: int
 
 
@@ -97,6 +99,7 @@ def compare(groups: Sequence[Group], counts: Counts, metric: str, resamples: int
         differences.append(Difference(of_metric, of_classes, paired))
     rare = {name: n for name, n in zip(counts.classes, holding, strict=True) if 0 < n < FEWEST_OF_CLASS}
     class_iou = np.array([mean_over(iou.T) for _, iou in observed])
-    return Comparison(
-        metric, confidence, [s for s, _ in observed], class_iou, differences, len(counts.images), rare, resamples
-    )
+    dropped = np.isnan(np.concatenate([iou for _, iou in observed]))
+    uneven = [counts.classes[k] for k in np.flatnonzero(dropped.any(0) & ~dropped.all(0))]
+    of_runs = [own for own, _ in observed]
+    return Comparison(metric, confidence, of_runs, class_iou, differences, len(counts.images), rare, uneven, resamples)

@@ -64,6 +64,11 @@ def read_counts(groups: Sequence[Group], checkpoint: str) -> Counts:
     first_record = groups[0].records[0]
     first = _read(first_record, checkpoint)
     right, true, predicted = first.sums()
+    if not true.any():
+        raise ConfigError(
+            f"{first_record.folder}: no pixel of its {len(true)} validation images counts, so there is no score; have "
+            "the images labels besides dataset.ignore_index?"
+        )
     found: list[list[Run]] = []
     for group in groups:
         found.append([])

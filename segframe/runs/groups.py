@@ -97,7 +97,7 @@ def titles(groups: Sequence[Group], most: int = 2) -> list[str]:
     keys += [key for key in apart if key.split(".")[0] not in (*keys, "strategy") and "." in key]
     shown = keys[:most]
     if not shown:
-        return [f"{group.letter} {group.records[0].folder.name}" for group in groups]
+        return [f"{group.letter} {group.records[0].folder.absolute().name}" for group in groups]
     named = [
         [apart[key][i] if key in ("model", "dataset") else _word(key, apart[key][i]) for key in shown]
         for i in range(len(groups))

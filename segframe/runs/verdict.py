@@ -57,6 +57,7 @@ def remarks(groups: Sequence[Group], found: Comparison, checkpoint: str) -> list
         *_on_unfinished(groups),
         *_on_evaluations(groups, checkpoint),
         *_on_seeds(groups, found),
+        *_on_classes(found),
         *_on_images(found),
         *_on_choice(groups, found, checkpoint),
     ]
@@ -132,6 +133,16 @@ def _on_seeds(groups: Sequence[Group], found: Comparison) -> Iterator[str]:
             f"{' and '.join(two)}: two seeds are hardly enough to judge by, as the interval has to reach "
             f"{t_quantile((1 + found.confidence) / 2, 1):.1f} standard errors to either side; with three it is "
             f"{t_quantile((1 + found.confidence) / 2, 2):.1f}."
+        )
+
+
+def _on_classes(found: Comparison) -> Iterator[str]:
+    # Accuracies are of true pixels, which all runs share.
+    if found.uneven and found.metric in ("miou", "dice"):
+        more = f" and {len(found.uneven) - 6} more" if len(found.uneven) > 6 else ""
+        yield (
+            f"No image holds {', '.join(found.uneven[:6])}{more}: where a run predicts it, it counts as 0 in its mean, "
+            "and elsewhere it is left out, so the means are of different classes (task.absent=drop)."
         )
 
 

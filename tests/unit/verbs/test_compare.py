@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import cv2
+import numpy as np
 import pytest
 
 from segframe.metrics import per_image
@@ -29,6 +30,7 @@ def made(write_run, evaluated, tmp_path_factory):
         "absent": evaluated(absent="zero"),
         "few": evaluated(num_images=4),
         "few too": evaluated(0.9, 7, num_images=4),
+        "unlabelled": evaluated(scale=0),
     }
     for name, source in sources.items():
         write_run(root / name, "optimizer.lr=0.2", source=source)
@@ -180,6 +182,7 @@ def test_evaluations_with_other_settings_are_named(compare, made, write_run):
 REFUSED = {
     "different classes": (["low-0", "classes"], "different classes: only the first has square and only the second has"),
     "different images": (["low-0", "images"], "on different images, 40 and 40: only the first has val/000"),
+    "nothing counted": (["unlabelled", "low-0"], "unlabelled: no pixel of its 40 validation images counts"),
     "fewer images": (["low-0", "fewer"], "different images, 40 and 39: only the first has val/039"),
     "different labels": (["low-0", "labels"], "against different labels: those of val/000"),
     "different means": (["low-0", "absent"], "has task.absent=drop and absent zero"),
@@ -219,6 +222,21 @@ def test_damaged_counts_are_named(compare, made, write_run):
     code, said, _ = compare("low-0", "damaged/a")
     assert code == 2
     assert "final.npz can't be read" in said
+
+
+def test_means_of_different_classes_are_named(compare, made, write_run, evaluated):
+    """A class of no image that one run predicts halves its mean."""
+    sources = [evaluated(classes=["ground"], num_images=12) for _ in range(2)]
+    for number, source in enumerate(sources):
+        source.classes = ["ground", "ghost"]
+        matrix = np.array([[99 - number, number], [0, 0]])
+        source.per_image = [per_image.image_counts(i, f"val/{i}", 0.5, matrix) for i in range(12)]
+        write_run(made / f"ghosts/{number}", f"seed={number}", source=source)
+    code, said, report = compare("ghosts/0", "ghosts/1")
+    assert code == 0, said
+    assert any(remark.startswith("No image holds ghost: where a run predicts it") for remark in report["remarks"])
+    _, _, report = compare("ghosts/0", "ghosts/1", "metric=pixel_accuracy")
+    assert not any("ghost: where" in remark for remark in report["remarks"])
 
 
 def test_counts_that_can_not_be_looked_at_are_named(compare, made, write_run):
