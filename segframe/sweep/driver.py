@@ -133,9 +133,10 @@ class Driver:
             if time.monotonic() - attempt.stopped_at > _PATIENCE_S:
                 attempt.job.kill()
             return
-        trial = attempt.trial
-        for step, value in attempt.new_epochs(self.sweep.settings.metric):
-            if self.search.report(trial, step, value):
+        trial, found = attempt.trial, list(attempt.new_epochs(self.sweep.settings.metric))
+        has_epochs_left = not found or found[-1][0] != self.sweep.num_epochs
+        for step, value in found:
+            if self.search.report(trial, step, value) and has_epochs_left:
                 # The study first: a driver that is killed here leaves a trial that is not started again.
                 attempt.is_pruned = True
                 self._tell(trial, Outcome("pruned", value_of(trial.folder, self.sweep.settings), None))

@@ -95,6 +95,24 @@ def test_a_search_goes_on_with_more_trials_and_prunes_what_is_hopeless(tmp_path,
     assert {trial.state for trial in trials} == {"finished", "pruned"}
 
 
+def test_a_trial_at_its_last_epoch_is_not_pruned_any_more(tmp_path, stand_in):
+    pytest.importorskip("optuna")
+
+    class Reporting(stand_in.StandIn):
+        """Its trainings go on for a while behind their last epoch, as real ones do that write their report."""
+
+        def start(self, *what):
+            job = super().start(*what)
+            poll, ends = job.poll, []
+            job.poll = lambda: poll() if poll() is None or len(ends) > 2 else ends.append(1)
+            return job
+
+    words = ["sweep=optuna_grid", "optimizer.lr=0.9,0.1", f"sweep.dir={tmp_path}"]
+    words += ["sweep.search.startup_trials=1", "sweep.search.warmup_epochs=5"]
+    trials, _ = stand_in.drive(words, Reporting(1))
+    assert [trial.state for trial in trials] == ["finished"] * 2
+
+
 def test_a_trial_that_is_killed_again_and_again_has_failed(tmp_path, stand_in):
     class Killing(stand_in.StandIn):
         def start(self, *what):
