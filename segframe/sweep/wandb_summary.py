@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def send(sweep: Sweep, trials: Sequence[Trial], pictures: Sequence[Path]) -> Non
     results = (sweep.folder / RESULTS_FILE).read_text(encoding="utf-8")
     sent = sweep.folder / _SENT_FILE
     if sent.exists() and sent.read_text(encoding="utf-8") == results:
+        return
+    if find_spec("wandb") is None:
+        print("wandb: the sweep's summary was not logged: pip install 'segframe[wandb]'", file=sys.stderr)
         return
     import wandb
 
