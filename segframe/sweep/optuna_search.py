@@ -100,9 +100,11 @@ class OptunaSearch:
     def _open(self) -> Any:
         settings, folder = self._sweep.settings, self._sweep.folder
         with _database_told():
+            # The folder may have been moved since, with the study's own file in it.
+            names = self._optuna.get_all_study_names(self._storage) if settings.search.storage is None else ()
             study = self._optuna.create_study(
                 storage=self._storage,
-                study_name=folder.absolute().name,  # that of "." is empty
+                study_name=next(iter(names), folder.absolute().name),  # that of "." is empty
                 direction=settings.direction,
                 pruner=pruner_of(settings.search, self._sweep.num_epochs),
                 load_if_exists=True,
@@ -137,9 +139,12 @@ class OptunaSearch:
         """Returns the trial of one that is RUNNING in the study; parameters that it lacks are chosen."""
         params = {axis.key: self._suggested(handle, axis) for axis in self._axes}
         trial = self._trials.get(handle.number)
-        if trial is None or trial.has_ended:
-            folder = trial_folder(self._sweep.folder, handle.number)
-            trial = Trial(handle.number, params, words_of(self._axes, params, self._sweep.words), folder)
+        words = words_of(self._axes, params, self._sweep.words)
+        if trial is None:
+            trial = Trial(handle.number, params, words, trial_folder(self._sweep.folder, handle.number))
+            trial.write()
+        elif trial.has_ended:  # its end is not in the study, which the machine has lost
+            trial.params, trial.words, trial.state, trial.value, trial.error = params, words, "waiting", None, None
             trial.write()
         self._trials[handle.number] = trial
         self._handles[handle.number] = handle

@@ -95,6 +95,19 @@ def test_a_search_goes_on_with_more_trials_and_prunes_what_is_hopeless(tmp_path,
     assert {trial.state for trial in trials} == {"finished", "pruned"}
 
 
+def test_a_search_goes_on_in_a_folder_that_was_moved_and_whose_study_has_lost_its_end(tmp_path, stand_in):
+    pytest.importorskip("optuna")
+    words = ["sweep=optuna_random", "optimizer.lr=interval(0.1,0.9)"]
+    first, _ = stand_in.drive([*words, "sweep.trials=2", f"sweep.dir={tmp_path / 'here'}"])
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    study = moved / "optuna.log"
+    study.write_bytes(study.read_bytes()[:-40])
+    shown = stand_in.Silent()
+    trials, _ = stand_in.drive([*words, "sweep.trials=3", f"sweep.dir={moved}"], shown=shown)
+    assert [(t.params, t.value, t.attempts) for t in trials[:2]] == [(t.params, t.value, t.attempts) for t in first]
+    assert shown.events == [(1, "finished"), (2, "started"), (2, "finished")]
+
+
 def test_a_trial_at_its_last_epoch_is_not_pruned_any_more(tmp_path, stand_in):
     pytest.importorskip("optuna")
 
