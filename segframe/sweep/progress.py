@@ -15,6 +15,7 @@ import yaml
 from segframe.sweep.trial import Trial
 
 _REREAD_S = 0.9
+_COUNTS = ("step", "epoch")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Progress:
     """How far a trial is.
 
     Attributes:
-        epochs: Epochs after which the metric was measured.
+        epochs: Epochs that have ended.
         num_epochs: How many there will be; None where nobody knows.
         last: The metric after the last of them; None where it is not finite or there is none.
         best: The best so far.
@@ -75,12 +76,13 @@ def progress(folder: Path, metric: str, is_higher_better: bool, ends: Limits | N
     ends = ends or limits(folder) or Limits()
     rows = _rows(folder / "metrics.csv")
     measured = [row for row in rows if row.get(metric)]
-    epochs = int(measured[-1].get("epoch") or len(measured) - 1) + 1 if measured else 0
+    epochs = _num_ended(rows, measured)
     values = [float(row[metric]) for row in measured]
     finite = [value for value in values if math.isfinite(value)]
     best = (max if is_higher_better else min)(finite, default=None)
     last = values[-1] if values and math.isfinite(values[-1]) else None
-    steps = _num_steps(ends, epochs, int(measured[-1]["step"]) if measured else 0)
+    of_ended = [int(row["step"]) for row in rows if int(row["epoch"]) < epochs]
+    steps = _num_steps(ends, epochs, max(of_ended, default=0))
     return Progress(
         epochs, ends.epochs, last, best, min(1.0, int(rows[-1]["step"]) / steps) if rows and steps else None
     )
@@ -191,7 +193,13 @@ def _rows(file: Path) -> list[dict[str, str]]:
         return []
     lines = text[: text.rfind("\n") + 1].splitlines()
     rows = csv.DictReader(lines)
-    return [row for row in rows if None not in row.values() and row.get("step", "").isdecimal()]
+    return [row for row in rows if None not in row.values() and all(row.get(k, "").isdecimal() for k in _COUNTS)]
+
+
+def _num_ended(rows: Sequence[dict[str, str]], measured: Sequence[dict[str, str]]) -> int:
+    """Returns how many epochs have ended: those with a measurement behind them, or with steps of a later one."""
+    begun = int(rows[-1]["epoch"]) if rows else 0
+    return max(begun, int(measured[-1]["epoch"]) + 1 if measured else 0)
 
 
 def _num_steps(ends: Limits, epochs: int, step: int) -> float | None:

@@ -92,6 +92,14 @@ def test_progress_of_a_run_folder(tmp_path, trials):
     assert Watched("val/miou", True).of(trials[4]).share == 0.5
 
 
+def test_epochs_that_no_evaluation_follows_count(tmp_path):
+    (tmp_path / "config.yaml").write_text("trainer: {max_epochs: 6, max_steps: -1}\n")
+    rows = ["step,epoch,train/loss,val/miou", "4,0,1,", "5,0,1,", "8,1,1,"]
+    for written, found in ((2, Progress(0, 6)), (4, Progress(1, 6, share=8 / 30))):
+        (tmp_path / "metrics.csv").write_text("\n".join(rows[:written]) + "\n")
+        assert progress(tmp_path, "val/miou", True) == found
+
+
 def test_time_left():
     pace = Pace()
     for now, share in ((0, 0.0), (10, None), (30, 0.1), (40, 0.3), (50, 0.5)):
