@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ def evaluated(run: Run, checkpoint: Path) -> None:
     content = {
         "checkpoint": str(checkpoint),
         "config_hash": runfolder.config_hash(run.values),
+        "config": json.loads(json.dumps(run.values), parse_constant=str),  # JSON has no infinity
         "images": images,
         "metrics": metrics,
         "matrix": matrix.tolist(),

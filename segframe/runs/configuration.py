@@ -88,14 +88,20 @@ def _section(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, Mapping):
         raise ValueError("config.yaml is no configuration")
-    return dict(_dotted(content, ""))
+    return dict(dotted(content))
 
 
-def _dotted(section: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+def dotted(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields what a configuration holds by dotted keys, those of constructors too.
+
+    Args:
+        section: A resolved configuration, or a part of one.
+        path: The key of the part.
+    """
     for key, value in section.items():
         where = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
-            yield from _dotted(value, where)
+            yield from dotted(value, where)
         elif key == CONSTRUCTOR or not str(key).startswith("_"):
             yield where, value
 

@@ -15,13 +15,18 @@ from segframe.metrics import per_image
 from segframe.metrics.per_image import Integers, PerImage
 from segframe.runfolder import command
 from segframe.runs.bootstrap import Run
-from segframe.runs.groups import Group
+from segframe.runs.configuration import dotted
+from segframe.runs.groups import SAME_NUMBERS, Group
+from segframe.runs.load import UNSAID
 from segframe.runs.record import Record
 from segframe.runs.scores import Floats
 from segframe.wording import pasted
 
 _AGAIN = {"final": "last", "best": "best"}
 """By the name of counts that a run leaves, the checkpoint whose evaluation stands in for them."""
+
+_ELSEWHERE = (*SAME_NUMBERS, *UNSAID, "data.batch_size", "data.val_batch_size")
+_NAMED = 4  # keys of a run
 
 
 @dataclass(frozen=True)
@@ -82,24 +87,30 @@ def read_counts(groups: Sequence[Group], checkpoint: str) -> Counts:
     return Counts(first.names, first.classes, first.absent, true.astype(np.float64), found)
 
 
-def evaluated_otherwise(groups: Sequence[Group], checkpoint: str) -> list[Record]:
-    """Returns the runs whose counts are of ``segframe evaluate`` with other settings than their own.
+def evaluated_otherwise(groups: Sequence[Group], checkpoint: str) -> list[str]:
+    """Returns the runs whose counts are of ``segframe evaluate`` with other settings than their own, and the keys.
 
     Args:
         groups: As for ``read_counts``.
         checkpoint: As for ``read_counts``.
     """
-    return [record for group in groups for record in group.records if _is_otherwise(record, _file(record, checkpoint))]
+    records = [record for group in groups for record in group.records]
+    found = [(record, _other_keys(record, _file(record, checkpoint))) for record in records]
+    return [f"{record.folder} ({', '.join(keys[:_NAMED])})" for record, keys in found if keys]
 
 
-def _is_otherwise(record: Record, counts: Path | None) -> bool:
+def _other_keys(record: Record, counts: Path | None) -> list[str]:
+    """Returns the keys that an evaluation had other values of than the run, but for those of where it was computed."""
     if counts is None or not counts.stem.startswith("evaluation-"):
-        return False
+        return []
     try:
         evaluation = json.loads((record.folder / f"{counts.stem}.json").read_text(encoding="utf-8"))
-        return bool(evaluation["config_hash"] != record.results["config_hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        if "config" not in evaluation:  # of an older version
+            return ["config"] if evaluation["config_hash"] != record.results["config_hash"] else []
+        values = dict(dotted(evaluation["config"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [key for key in values if values[key] != record.config.get(key) and not key.startswith(_ELSEWHERE)]
 
 
 def _file(record: Record, checkpoint: str) -> Path | None:

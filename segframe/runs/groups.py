@@ -17,7 +17,7 @@ from segframe.runs.folders import is_run, nearest_folder, run_folders
 from segframe.runs.load import differing_keys, values_of
 from segframe.runs.record import Record, read_record
 
-_SAME_NUMBERS = (
+SAME_NUMBERS = (
     "check",
     "strategy.",
     "trainer.devices",
@@ -216,7 +216,7 @@ def _check_alike(group: Group) -> None:
     for record in group.records:
         if not record.config:
             raise ConfigError(f"{record.folder} ({record.state}) can't be compared: {record.error or 'no config.yaml'}")
-    differing = [key for key in differing_keys(group.records) if not key.startswith(_SAME_NUMBERS)]
+    differing = [key for key in differing_keys(group.records) if not key.startswith(SAME_NUMBERS)]
     models = {str(record.options.get("model")) for record in group.records}
     if differing or len(models) > 1:
         keys = (["model"] if len(models) > 1 else []) + differing

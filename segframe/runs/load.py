@@ -35,7 +35,7 @@ COLUMNS = (
 
 _NUMBERS = ("miou", "miou_final", "images_per_s", "seconds")  # an empty table would have them as objects
 
-_UNSAID = ("run.", "resume", "logger.")
+UNSAID = ("run.", "resume", "logger.")
 """Keys that say where a run is, not what."""
 
 
@@ -107,7 +107,7 @@ def differing_keys(records: Sequence[Record]) -> list[str]:
     known = [record.config for record in records if record.config]
     options = [record.options for record in records if record.config]
     keys = dict.fromkeys(key for config in known for key in config)
-    wanted = [key for key in keys if key != "seed" and not key.startswith(_UNSAID)]
+    wanted = [key for key in keys if key != "seed" and not key.startswith(UNSAID)]
     wanted = [key for key in wanted if not is_told_by_option(key, options)]
     differing = [key for key in wanted if len({str(config.get(key, math.nan)) for config in known}) > 1]
     # The seeds of parts are the run's, unless somebody has set them.

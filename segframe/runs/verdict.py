@@ -93,12 +93,12 @@ def _on_unfinished(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _on_evaluations(groups: Sequence[Group], checkpoint: str) -> Iterator[str]:
-    found = [str(record.folder) for record in evaluated_otherwise(groups, checkpoint)]
+    found = evaluated_otherwise(groups, checkpoint)
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         yield (
             f"Evaluated with other settings than it was trained with: {', '.join(found[:_NAMED])}{more}. The "
-            "difference is in part that of the words of `segframe evaluate`, which the keys above do not show."
+            "difference is in part that of these keys, which the table above does not show."
         )
 
 

@@ -166,17 +166,24 @@ def test_runs_that_did_not_finish_are_named(compare, made, write_run):
 
 
 def test_evaluations_with_other_settings_are_named(compare, made, write_run):
-    for name, found in (("as trained", None), ("mirrored", "another")):
+    for name, words in (
+        ("as trained", {}),
+        ("elsewhere", {"strategy": {"_target_": "another"}, "data": {"num_workers": 7}}),
+        ("mirrored", {"task": {"inference": {"flip": "?"}}}),
+        ("older", None),
+    ):
         folder = write_run(made / "evaluated" / name, f"seed={len(name)}")
         for file in ("final", "best"):
             per_image.path_of(folder, file).rename(
                 per_image.path_of(folder, f"evaluation-{file.replace('final', 'last')}")
             )
-        own = json.loads((folder / "results.json").read_text())["config_hash"]
-        (folder / "evaluation-last.json").write_text(json.dumps({"config_hash": found or own}))
-    code, said, report = compare("evaluated/as trained", "evaluated/mirrored")
+        content = {"config_hash": "another"} if words is None else {"config_hash": "another", "config": words}
+        (folder / "evaluation-last.json").write_text(json.dumps(content))
+    code, said, report = compare("evaluated/as trained", "evaluated/mirrored", "evaluated/older", "evaluated/elsewhere")
     assert code == 0, said
-    assert "other settings than it was trained with: evaluated/mirrored. The" in report["remarks"][0]
+    assert (
+        "trained with: evaluated/mirrored (task.inference.flip), evaluated/older (config). The" in report["remarks"][0]
+    )
 
 
 REFUSED = {
