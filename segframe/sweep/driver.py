@@ -155,8 +155,12 @@ class Driver:
         if outcome.state == "interrupted" and attempt.stopped_at is None and not attempt.is_adopted:
             outcome = self._retries.judge(trial.number, outcome, attempt.has_advanced)
         self._tell(trial, outcome)
-        if outcome.state == "interrupted":
+        if outcome.state == "interrupted" and self._is_wanted(trial):
             self._again.append(trial)
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        """Whether a trial is run at all: ``sweep.trials`` may be smaller than it was."""
+        return trial.number < self.sweep.num_trials
 
     def _take_over(self, leftovers: Sequence[Trial]) -> None:
         """Takes up what an earlier driver has left: what runs, what has ended meanwhile, what was interrupted."""
@@ -176,9 +180,9 @@ class Driver:
             if trial.number in self._running:
                 continue
             outcome = judge(trial.folder, None, self.sweep.settings)
-            if outcome.state == "interrupted":
+            if outcome.state == "interrupted" and self._is_wanted(trial):
                 self._again.append(trial)
-            else:
+            elif outcome.state != trial.state:
                 for step, value in Attempt.epochs_of(trial, self.sweep.settings.metric):
                     self.search.report(trial, step, value)
                 self._tell(trial, outcome)

@@ -95,6 +95,23 @@ def test_a_search_goes_on_with_more_trials_and_prunes_what_is_hopeless(tmp_path,
     assert {trial.state for trial in trials} == {"finished", "pruned"}
 
 
+@pytest.mark.parametrize("sweep", ["grid", "optuna_grid"])
+def test_a_smaller_number_of_trials_leaves_the_others_as_they_are(tmp_path, stand_in, sweep):
+    pytest.importorskip("optuna")
+    words = [f"sweep={sweep}", "optimizer.lr=0.1,0.2,0.3", "sweep.parallel=2", f"sweep.dir={tmp_path}"]
+    checkpoints = [tmp_path / "trials" / f"000{n}" / "checkpoints" / "last.ckpt" for n in (0, 1)]
+    started = threading.Thread(target=_interrupt_when, args=checkpoints)
+    started.start()
+    stand_in.drive(words, stand_in.StandIn(2, pause_s=0.2))
+    started.join()
+    shown = stand_in.Silent()
+    trials, _ = stand_in.drive([*words, "sweep.trials=1"], shown=shown)
+    assert [trial.state for trial in trials] == ["finished", "interrupted"]
+    assert shown.events == [(0, "resumed"), (0, "finished")]
+    trials, _ = stand_in.drive(words)
+    assert [trial.state for trial in trials] == ["finished"] * 3
+
+
 def test_a_search_goes_on_in_a_folder_that_was_moved_and_whose_study_has_lost_its_end(tmp_path, stand_in):
     pytest.importorskip("optuna")
     words = ["sweep=optuna_random", "optimizer.lr=interval(0.1,0.9)"]
