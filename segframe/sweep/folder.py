@@ -9,8 +9,9 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def enter(request: Request, sweep: Sweep) -> None:
         "num_trials": sweep.num_trials,
         "num_epochs": sweep.num_epochs,
         "command": sweep.command,
-        "versions": versions(),
+        "versions": versions() | _engines(),
     }
     write_json(sweep.folder / SWEEP_FILE, content)
 
@@ -135,6 +136,15 @@ def check(request: Request) -> None:
             f"sweep.dir={folder} holds another search; give another sweep.dir, or what it was started with:"
             + "".join(f"\n  - {line}" for line in differing)
         )
+
+
+def _engines() -> dict[str, str]:
+    """Returns the versions of what draws parameters and runs trials, as far as they are installed."""
+    found = {}
+    for package in ("optuna", "submitit", "ray"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _is_begun(folder: Path) -> bool:

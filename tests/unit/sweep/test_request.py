@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -89,6 +90,7 @@ def test_a_folder_holds_one_search(tmp_path):
     kept = json.loads((tmp_path / "sweep.json").read_text())
     assert (kept["axes"], kept["num_trials"], kept["num_epochs"]) == (["seed"], 2, 2)
     assert "secret" not in json.dumps(kept)
+    assert ("optuna" in kept["versions"]) == (importlib.util.find_spec("optuna") is not None)
     folder.check(
         read([own, "seed=0,1", "model=tiny", "sweep.search.storage=postgresql://a:other@b/c", "sweep.trials=1"])
     )
