@@ -30,7 +30,7 @@ EXTRA = ("age", "updated")
 _HEADS = {"images_per_s": "img/s", "miou": "mIoU", "miou_final": "final", "strategy": "strat."}
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "broken": "red", "stale": "yellow", "sweep": "bold"}
 _NUMBERS = ("miou", "miou_final", "images_per_s", "age", "updated", "seconds", "seed", "trial")
-_LEAST_FOLDER = 14
+_LEAST_FOLDER, _LEAST_ERROR = 14, 30
 
 
 @dataclass
@@ -109,11 +109,14 @@ def show(console: Console, lines: Sequence[Line], columns: Sequence[str], root: 
 def _table(width: int, heads: Sequence[str], cells: Sequence[Sequence[str]], columns: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     wide = [max(len(row[i]) for row in [heads, *cells]) for i in range(len(columns))]
-    spare = width - sum(wide) - len(columns)
+    # Errors are sentences: they take several lines before anything else is cut.
+    least = [min(w, _LEAST_ERROR) if column == "error" else w for w, column in zip(wide, columns, strict=True)]
+    spare = width - sum(least) - len(columns)
     for i, (column, head) in enumerate(zip(columns, heads, strict=True)):
         most = max(_LEAST_FOLDER, wide[i] + min(0, spare)) if column == "folder" else None
         justify: Any = "right" if column in _NUMBERS else "left"
-        table.add_column(head, justify=justify, no_wrap=True, max_width=most, overflow="ellipsis")
+        wraps: Any = {"overflow": "fold"} if column == "error" else {"no_wrap": True, "overflow": "ellipsis"}
+        table.add_column(head, justify=justify, max_width=most, **wraps)
         if column == "folder" and most is not None and most < wide[i]:
             cells = [[_cut(row[i], most) if k == i else text for k, text in enumerate(row)] for row in cells]
     states = [columns.index("state")] if "state" in columns else []

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from segframe.cli import main
-from segframe.runs.listing import lines_of
+from segframe.runs.listing import lines_of, show
 from segframe.runs.record import Record
 from segframe.sweep.trial import Trial
 
@@ -116,6 +117,15 @@ def test_a_sweep_is_as_old_as_its_first_trial(tmp_path):
     first.started = 100.0
     (line,) = lines_of([waiting, first], folds=True, now=160.0)
     assert (line.values["started"], line.values["age"]) == (100.0, 60.0)
+
+
+def test_a_long_error_leaves_the_other_columns_whole(tmp_path):
+    out = io.StringIO()
+    broken = Record(tmp_path / "a-run", state="broken", started=0.0, updated=0.0, error="that can't be read " * 20)
+    console = Console(file=out, width=100, force_terminal=True, color_system=None)
+    show(console, lines_of([broken], folds=False), ["folder", "state", "started", "error"], tmp_path)
+    assert re.search(r"a-run +broken +1970-01-01 \d\d:\d\d:00 that can't be read", out.getvalue())
+    assert out.getvalue().split().count("that") == 20
 
 
 def test_names_are_printed_whatever_the_terminal_can_write(write_run, tmp_path, monkeypatch):
