@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -178,8 +178,10 @@ def _option(own: Sequence[str], flags: Sequence[str]) -> str:
 def _settings(values: dict[str, Any]) -> Settings:
     sections = {"search": Searching, "slurm": Slurm, "ray": Ray}
     for name in sections:
-        if values[name] is None:
-            raise ConfigError(f"sweep.{name}=null: it is a section; leave it out, or set its keys")
+        if not isinstance(values[name], Mapping):
+            raise ConfigError(
+                f"sweep.{name}={json.dumps(values[name])}: it is a section; leave it out, or set its keys"
+            )
     return Settings(**{key: sections[key](**v) if key in sections else v for key, v in values.items()})
 
 
@@ -197,6 +199,9 @@ def _check(request: Request) -> None:
         raise ConfigError(f"sweep.dir={request.folder}: words of trials can't name a folder with ${{; give another one")
     if not request.axes:
         compose(request.words)  # a list that can't be read is none
+        if settings.space:
+            searched = ", ".join(settings.space)
+            raise ConfigError(f"there is nothing to try: the words give one value for all of sweep.space ({searched})")
         raise ConfigError(
             "there is nothing to try: give a list of values, such as seed=0,1,2 or model=pspnet,segnet"
             + (

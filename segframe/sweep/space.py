@@ -123,6 +123,8 @@ def _from_mapping(name: str, entry: Mapping[str, Any], where: str) -> Range:
     unknown = [str(key) for key in entry if key not in _RANGE_KEYS]
     if unknown:
         hint = did_you_mean(unknown[0], _RANGE_KEYS) or ";"
+        if isinstance(entry[unknown[0]], list | Mapping):
+            hint = f"; a key of trainings is written whole, `{name}.{unknown[0]}:`;"
         raise ConfigError(f"{where}.{unknown[0]}: there is no such key{hint} keys: {', '.join(_RANGE_KEYS)}")
     ends = entry.get("low"), entry.get("high")
     numbers = [*ends, *([entry["step"]] if entry.get("step") is not None else [])]

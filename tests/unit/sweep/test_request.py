@@ -63,6 +63,7 @@ def test_words_count_more_than_the_file(tmp_path):
         (["optimizer.lr=interval(1,2)"], "sweep=optuna_random"),
         (["seed=1,2", "~sweep.parallel"], "`~sweep.parallel`: no key of the sweep can be left out"),
         (["seed=1,2", "sweep.slurm=null"], r"sweep\.slurm=null: it is a section"),
+        (["+sweep.space={seed:[1,2]}", "seed=3"], r"the words give one value for all of sweep\.space \(seed\)"),
         (["+sweep.space={1:[2,3],run.dir:[a,b]}"], r"run\.dir: each trial has a folder"),
         (["seed=1,2", "sweep.metric=''"], r"sweep\.metric is empty"),
         (["seed=1,2", "sweep.metric=val_miou"], "did you mean `val/miou`"),
@@ -75,6 +76,13 @@ def test_words_count_more_than_the_file(tmp_path):
 def test_words_that_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
         read(words)
+
+
+def test_a_section_that_is_none_in_a_file_is_refused(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text("# mine\nsearch: tpe\nspace: {seed: [0, 1]}\n")
+    with pytest.raises(ConfigError, match=r'sweep\.search="tpe": it is a section'):
+        read([f"--config-dir={tmp_path}", "sweep=mine"])
 
 
 def test_settings_in_braces_name_no_search():

@@ -120,6 +120,7 @@ def test_the_file_of_a_search_names_axes_too():
     ("entry", "message"),
     [
         ({"low": 1, "hihg": 2}, r"space\.a\.hihg.*did you mean `high`"),
+        ({"lr": [1, 2]}, r"space\.a\.lr.*a key of trainings is written whole, `a\.lr:`"),
         ({"low": 1}, "low and high have to be numbers"),
         ({"low": 1, "high": 2, "step": 0.5, "type": "int"}, "type=int"),
         ({"low": 1, "high": 2, "log": True, "step": 1}, "without log"),
