@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from segframe.config.options import ConfigError
@@ -208,6 +209,9 @@ class Driver:
 
     def _abandon(self) -> None:
         """Ends what runs before an error ends the driver; what the study was not told is taken up by the next one."""
+        if self._running:
+            with suppress(OSError):  # which may be what the error is about
+                self.display.note("an error ends the sweep: the trials that run write their checkpoints first")
         for attempt in self._running.values():
             attempt.stop()
         deadline = time.monotonic() + _PATIENCE_S

@@ -214,8 +214,11 @@ def test_one_driver_at_a_time(tmp_path, stand_in):
 
 def test_a_metric_that_nobody_measures_ends_a_sweep_after_an_epoch(tmp_path, stand_in):
     words = ["optimizer.lr=0.1,0.2", "sweep.metric=val/mius", f"sweep.dir={tmp_path}"]
+    shown, notes = stand_in.Silent(), []
+    shown.note = notes.append
     with pytest.raises(ConfigError, match=r"sweep\.metric=val/mius: .*did you mean `val/miou`\?"):
-        stand_in.drive(words, stand_in.StandIn(1, epochs=99))
+        stand_in.drive(words, stand_in.StandIn(1, epochs=99), shown)
+    assert notes == ["an error ends the sweep: the trials that run write their checkpoints first"]
     assert [trial.number for trial in read_all(tmp_path)] == [0]
 
 
