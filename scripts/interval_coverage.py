@@ -63,6 +63,8 @@ def main() -> None:
                 _print_row(differing, num_images, num_seeds, True, options, draw, spread)
             _print_row(equal, 100, num_seeds, True, options, draw, spread)
             _print_row(equal, 100, num_seeds, False, options, draw, spread)
+        for num_seeds in (2, 3, 5):
+            _print_row(equal, 100, num_seeds, False, options, draw, spread, num_first=1)
 
 
 def _print_row(
@@ -73,9 +75,13 @@ def _print_row(
     options: argparse.Namespace,
     draw: np.random.Generator,
     spread: float = 0.0,
+    num_first: int | None = None,
 ) -> None:
-    held, apart, width, truth = coverage(world, num_images, num_seeds, paired, options.trials, options.resamples, draw)
+    held, apart, width, truth = coverage(
+        world, num_images, num_seeds, paired, options.trials, options.resamples, draw, num_first
+    )
     what = "two runs" if num_seeds == 1 else f"{num_seeds} seeds each, {'the same' if paired else 'others'}"
+    what = what if num_first is None else f"one run, {num_seeds} seeds"
     varies = "-" if num_seeds == 1 else f"{spread:g}"
     print(f"| {what} | {num_images} | {varies} | {truth:+.4f} | {held:.1%} | {apart:.1%} | {width:.4f} |", flush=True)
 
@@ -123,6 +129,7 @@ def coverage(
     trials: int,
     resamples: int,
     draw: np.random.Generator,
+    num_first: int | None = None,
 ) -> tuple[float, float, float, float]:
     """Returns how often the interval holds the truth and excludes 0, its median width, and the mean truth.
 
@@ -134,12 +141,13 @@ def coverage(
         trials: Comparisons.
         resamples: Resamples of each.
         draw: Decides all of it.
+        num_first: Runs of the first model, where they are not as many.
     """
     over_all = world.scores()
     held, apart, widths, truths = [], [], [], []
     for trial in range(trials):
         images = draw.choice(POPULATION, num_images, replace=False)
-        seeds = [draw.choice(SEEDS, num_seeds, replace=False) for _ in range(2)]
+        seeds = [draw.choice(SEEDS, number, replace=False) for number in (num_first or num_seeds, num_seeds)]
         groups = [
             [Run(run.right[images], run.predicted[images]) for run in (runs[s] for s in own)]
             for runs, own in zip(world.models, seeds, strict=True)
@@ -160,7 +168,7 @@ def _interval(true: Floats, groups: list[list[Run]], paired: bool, resamples: in
     images = interval.over_images(
         float(scores[1].mean() - scores[0].mean()), found[:, 1] - found[:, 0], len(true), CONFIDENCE
     )
-    if len(groups[0]) == 1:
+    if len(groups[1]) == 1:
         return images
     return interval.with_seeds(images, list(scores[0]), list(scores[1]), paired, CONFIDENCE)
 
