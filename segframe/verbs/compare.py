@@ -106,6 +106,8 @@ def _number(key: str, text: str, least: int, most: int) -> int:
 
 
 def _folder(text: str) -> Path:
+    if not text:
+        raise ConfigError("out= names no folder; give one, such as out=comparison")
     out = Path(text)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -216,6 +216,12 @@ def test_what_can_not_be_compared_is_refused(compare, name):
     assert told in said
 
 
+def test_no_folder_is_not_the_one_that_one_stands_in(segframe, made):
+    code, _, told = segframe("compare", str(made / "low-0"), str(made / "low-1"), "out=")
+    assert code == 2
+    assert "give one, such as out=comparison" in told
+
+
 def test_one_seed_twice_is_one_draw(compare, made, write_run):
     write_run(made / "again/low-0", "seed=0", skill=0.71)
     code, said, _ = compare("low-0,again/low-0", "high-0")
