@@ -13,6 +13,7 @@ from torch.distributed import ProcessGroup
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from segframe.contracts import SegmentationOutput
+from segframe.parallel import older_pipelines
 from segframe.parallel.batch_norm import SharedBatchNorm
 from segframe.parallel.crossing import Form, pack, random_state, set_random_state, unpack
 
@@ -146,11 +147,22 @@ class Pipeline:
         inputs = (image.to("meta"),) if self.is_first else (*(f.meta() for f in route.incoming if f.size), *state)
         outputs = tuple(f.meta() for f in route.outgoing if f.size) + (() if self.is_last else state)
         part = _Part(self, route)
-        stage = PipelineStage(part, self.index, self.size, self._device, inputs, outputs, group=self._group)
+        stage = self._stage(part, route, inputs, outputs)
         kind = ScheduleGPipe if self._kind == "gpipe" or num_parts < self.size else Schedule1F1B
         forward = 0 if self.is_last else sum(form.num_bytes for form in route.outgoing)
         self.bytes_sent = num_parts * (forward + sum(form.num_bytes for form in route.incoming if form.learns))
         return part, kind(stage, num_parts, loss_fn=self._loss, scale_grads=False)
+
+    def _stage(
+        self, part: _Part, route: _Route, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+    ) -> PipelineStage:
+        given = (part, self.index, self.size, self._device, inputs, outputs)
+        if not older_pipelines.is_needed():
+            return PipelineStage(*given, group=self._group)
+        # Behind the others stands the state of the generators, which has no gradient.
+        learns_in = [False] if self.is_first else [*(form.learns for form in route.incoming if form.size), False]
+        learns_out = [*(form.learns for form in route.outgoing if form.size), False]
+        return older_pipelines.ForwardOnlyStage(*given, self._group, learns_in, learns_out)
 
     def _loss(self, outputs: tuple[Tensor, ...], number: Tensor) -> Tensor:
         assert self._objective is not None
