@@ -150,5 +150,7 @@ def _told(folder: Path) -> str:
 
 
 def _line(text: str) -> str:
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return first if len(first) <= _MOST else f"{first[:_MOST]}..."
+    """Returns the first line of a message, and what follows it where it ends with a colon."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    return told if len(told) <= _MOST else f"{told[:_MOST]}..."
